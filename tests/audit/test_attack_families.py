@@ -21,7 +21,7 @@ from letheon.audit.plan import AuditPlan, Settings, make_plan
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring import decoding
-from letheon.core.scoring.decoding import Ask, decode, never, trees
+from letheon.core.scoring.decoding import Ask, decode, never
 from letheon.core.scoring.generation import continue_ids, generate_ids, without_banned
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
@@ -195,13 +195,17 @@ def test_equal_texts_end_at_their_own_limits(tiny: LanguageModel) -> None:
     assert asked[1].new[:2] == asked[0].new
 
 
-def test_rows_that_begin_alike_stand_in_one_tree() -> None:
+def test_texts_share_beginnings_with_texts_of_like_length() -> None:
     long = tuple(range(100, 180))
-    rows = [(7, 7), *((*long, i) for i in range(4)), *((i,) * 20 for i in range(3))]
-    made = trees(rows, 100)
-    assert sorted(i for tree in made for i in tree) == list(range(len(rows)))
-    assert next(tree for tree in made if 1 in tree)[-4:] == [1, 2, 3, 4]  # 84 distinct tokens
-    assert [len(tree) for tree in trees(rows, 1)] == [1] * len(rows)
+    rows = [(7, 7), *((*long, i) for i in range(4)), *((i,) * 20 for i in range(3)), (*long, *range(70))]
+    asked = [Ask(row, 1, number=i) for i, row in enumerate(rows)]
+    passes = [[[one.number for one in tree] for tree in trees] for trees in decoding._passes(asked, 300)]
+    assert sorted(i for trees in passes for tree in trees for i in tree) == list(range(len(rows)))
+    assert [1, 2, 3, 4] in [tree for trees in passes for tree in trees]  # 84 distinct tokens
+    assert passes[0] == [[0]]  # the shortest first, the longest by itself and last
+    assert passes[-1] == [[8]]
+    alone = decoding._passes(asked, 1)
+    assert [len(trees) for trees in alone] == [1] * len(rows)
 
 
 def test_an_answer_ends_only_where_no_more_letters_can_change_it() -> None:

@@ -17,8 +17,8 @@ from letheon.core.model.passes import FrozenLayers
 from letheon.core.model.sites import Site, blocks
 from letheon.core.rows.encoding import Batch
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.answer_trees import _of_like_length
 from letheon.core.scoring.likelihood import hidden_states, score
+from letheon.core.scoring.token_trees import of_like_length
 
 # the prefix is run in another shape of product than before: a few units in the last place of float32
 CLOSE = {"atol": 1e-6, "rtol": 1e-5}
@@ -104,12 +104,12 @@ def test_the_common_beginning_enters_the_moving_layers_once(tiny: LanguageModel)
 
 @given(st.lists(st.integers(1, 400), max_size=40), st.integers(1, 2000))
 def test_batches_lose_no_row_and_hold_to_the_limit(lengths: list[int], most: int) -> None:
-    batches = _of_like_length(lengths, most)
+    batches = of_like_length(lengths, most)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= most
 
 
 def test_a_busy_batch_takes_no_row_that_would_mostly_be_padding() -> None:
-    assert _of_like_length([600, 590, 100, 100], 4096) == [[0, 1], [2, 3]]
-    assert _of_like_length([60, 59, 10, 10], 4096) == [[0, 1, 2, 3]]
+    assert of_like_length([600, 590, 100, 100], 4096) == [[0, 1], [2, 3]]
+    assert of_like_length([60, 59, 10, 10], 4096) == [[0, 1, 2, 3]]

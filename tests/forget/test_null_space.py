@@ -116,8 +116,10 @@ def test_the_first_token_does_not_swallow_the_energy_and_is_protected() -> None:
     keys, sink = draw(200, IN), torch.zeros(1, IN, dtype=torch.float64)
     sink[0, 0] = 1000.0
     inputs = Inputs(IN, torch.device("cpu"))
-    inputs.add(torch.cat([sink, keys[:100]]))
-    inputs.add(torch.cat([sink, keys[100:]]))
+    rows = torch.stack([torch.cat([sink, part]) for part in (keys[:120], torch.cat([keys[120:], 9 * keys[:40]]))])
+    real = torch.ones(2, 121, dtype=torch.bool)
+    real[1, 81:] = False  # padding
+    inputs.add(rows, real)
     space = inputs.null_space("energy", 0.3)
     naive_space = NullSpace.of(covariance(torch.cat([sink, sink, keys]).T), "energy", 0.3)
     assert naive_space.kept == IN - 1  # the sink alone would pass for all of the energy
@@ -140,7 +142,8 @@ def test_a_model_s_inputs_are_those_of_a_plain_pass(tiny: LanguageModel, deletio
         for row in rows.retain:
             tiny.model(torch.tensor([row.ids]))
     handle.remove()
-    batches = [rows.retain_batch([i]) for i in range(len(rows.retain))]
+    batches = [rows.retain_batch([0, 1, 2]), *(rows.retain_batch([i]) for i in range(3, len(rows.retain)))]
+    assert 0 in batches[0].attention_mask  # some are padded
     space = null_spaces(tiny, batches, {"w": matrix}, "energy", 0.1)["w"]
     later = torch.cat([x[1:] for x in keys]).double()
     assert torch.allclose(space.spectrum, torch.linalg.eigvalsh(later.T @ later / len(later)), rtol=1e-4, atol=1e-9)

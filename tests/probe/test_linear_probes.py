@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
-from letheon.core.model.sites import blocks
+from letheon.core.model.sites import Site, blocks
 from letheon.core.rows.encoding import Encoded
 from letheon.core.scoring.likelihood import hidden_states
-from letheon.probe.linear_probes import cross_validated, token_states
+from letheon.probe import linear_probes
+from letheon.probe.linear_probes import Position, cross_validated, site_states, token_states
+from letheon.steer.apply import steered
+from letheon.steer.maps import Displacement
+from letheon.steer.steering import Shape, Steering
 
 PROMPTS = ["Where is it?", "Who came to the town before anybody else did?", "When?"]
 
@@ -28,6 +34,40 @@ def test_states_are_those_of_each_row_by_itself(tiny: LanguageModel) -> None:
                 alone = hidden_states(tiny, batch, layer)[0]
             assert torch.allclose(last[layer, i], alone[-1], atol=1e-5)  # padding changes the order of sums only
             assert torch.allclose(mean[layer, i], alone[1:].mean(0), atol=1e-5)
+
+
+@pytest.mark.oracle("probes")
+def test_rows_that_begin_alike_share_tokens_and_keep_their_states(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = [f"Who came to the town in year {year}, and who left it?" for year in range(6)]
+    rows = [tiny.encoder().prompt(text) for text in [*starts, "When?", starts[0]]]
+    sites = [Site(0, "attention"), Site(1), Site(0, "neurons")]
+    for kind in sites:
+        for position in get_args(Position):
+            shared = site_states(tiny, rows, [kind], position=position)
+            with monkeypatch.context() as patch:
+                patch.setattr(linear_probes, "branches", lambda *_: False)
+                alone = site_states(tiny, rows, [kind], position=position)
+            assert torch.allclose(shared, alone, atol=1e-5)
+    seen: list[int] = []
+    packed = linear_probes.packed
+    monkeypatch.setattr(
+        linear_probes, "packed", lambda trees, *rest: seen.extend(len(t.ids) for t in trees) or packed(trees, *rest)
+    )
+    site_states(tiny, rows, [Site(1)])
+    assert sum(seen) < 0.5 * sum(map(len, rows))
+
+
+def test_rows_run_by_themselves_under_hooks_that_count_on_it(tiny: LanguageModel) -> None:
+    rows = [tiny.encoder().prompt(prompt) for prompt in [*PROMPTS, PROMPTS[0] + " And why?"]]
+    shift = torch.randn(tiny.base().config.hidden_size, generator=torch.Generator().manual_seed(0))
+    steering = Steering({Site(0): Displacement(shift=shift)}, Shape.of(tiny), "planted", tokens="last")
+    with steered(tiny, steering):
+        together = token_states(tiny, rows)
+        alone = torch.cat([token_states(tiny, [row]) for row in rows], 1)
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert not torch.allclose(together, token_states(tiny, rows), atol=1e-2)
 
 
 @pytest.mark.oracle("probes")

@@ -97,10 +97,21 @@ def fit_threads(weights: int) -> int:
 
 
 def suit(model: nn.Module) -> None:
-    """Choose the number of threads for a model that was loaded, and say once what its device lacks."""
+    """Choose the number of threads and the attention for a model that was loaded; say once what its device lacks."""
     fit_threads(sum(weight.numel() for weight in model.parameters()))
     if next(model.parameters()).device.type == "mps":
         _say_mps()
+    if not torch.accelerator.is_available():
+        _share_heads()
+
+
+def _share_heads() -> None:
+    """Let masked attention read the keys and values that query heads share as they stand, as its CPU kernel can.
+
+    By default transformers copies them for each query head, since on a GPU a mask would exclude the fast kernel. Values
+    are the same bit for bit, gradients but for the order of sums.
+    """
+    os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", "1")
 
 
 @lru_cache(maxsize=1)

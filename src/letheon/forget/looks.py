@@ -17,7 +17,8 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import by_length, stream_seed
-from letheon.core.scoring.generation import generate
+from letheon.core.scoring.decoding import Ask, decode
+from letheon.core.scoring.generation import without_thought
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.overlap import rouge_l_recall
 from letheon.core.scoring.said import says
@@ -144,7 +145,9 @@ class Looks:
     def _answers(self, asked: Sequence[int]) -> list[str]:
         rows = self.rows.forget
         limit = max((len(rows[i].ids) - rows[i].start for i in asked), default=0) + 4
-        return generate(self.model, [self.rows.examples[i].prompt for i in asked], max_new_tokens=limit)
+        texts = [Ask(tuple(self.model.encoder().prompt(self.rows.examples[i].prompt)), limit) for i in asked]
+        decode(self.model, texts)
+        return [without_thought(self.model.tokenizer.decode(one.new, skip_special_tokens=True)) for one in texts]
 
     def _gives(self, i: int, answer: str) -> bool:
         row, said = self.rows.examples[i], {word.lower() for word in WORD.findall(answer)}

@@ -7,7 +7,7 @@ weights (information in the input tokens alone).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,10 +17,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.core.model.hooks import record
+from letheon.core.model.hooks import hooked_modules, record
 from letheon.core.model.models import LanguageModel
+from letheon.core.model.passes import stop_after
 from letheon.core.model.sites import Site, blocks
 from letheon.core.rows.sampling import by_length
+from letheon.core.scoring.answer_trees import branches, window
+from letheon.core.scoring.token_trees import Tree, in_trees, of_like_length, packed
 
 Position = Literal["last", "mean"]
 # Inverse strength of the L2 penalty on standardised states, which often have more dimensions than rows.
@@ -55,17 +58,55 @@ def site_states(
     Args:
         rows, position: as of `token_states`.
     """
-    base = model.base()
     found: list[Tensor] = [torch.empty(0)] * len(rows)
+    if branches(model, max(map(len, rows), default=0)) and not hooked_modules(model.base()):
+        passes = _in_trees(model, rows, sites, position, batch_size)
+    else:
+        passes = _by_themselves(model, rows, sites, position, batch_size)
+    for chosen, vectors in passes:
+        for i, vector in zip(chosen, vectors.unbind(1), strict=True):
+            found[i] = vector
+    return torch.stack(found, 1)
+
+
+# Numbers of rows, and their vectors, [sites, rows, width]
+Passes = Iterator[tuple[list[int], Float[Tensor, "sites rows width"]]]
+
+
+def _in_trees(
+    model: LanguageModel, rows: Sequence[Sequence[int]], sites: Sequence[Site], position: Position, batch_size: int
+) -> Passes:
+    """Run rows that begin alike as a tree, in which every distinct token is run once."""
+    base, most = model.base(), batch_size * max(map(len, rows))
+    groups = in_trees([(row, ()) for row in rows], 0, min(most, window(model)))
+    trees = [Tree(rows[i] for i in group) for group in groups]
+    for chosen in of_like_length([len(tree.ids) for tree in trees], most):
+        with record(base, sites) as seen, stop_after(base, max(site.layer for site in sites)):
+            base(**packed([trees[i] for i in chosen], model.pad_id, model.device), use_cache=False, logits_to_keep=1)
+        states = [torch.stack([seen[site][at].float() for site in sites]) for at in range(len(chosen))]
+        for at, i in enumerate(chosen):
+            pooled = [_pooled(states[at][:, path], position) for path in trees[i].paths]
+            yield groups[i], torch.stack(pooled, 1).cpu()
+
+
+def _pooled(states: Float[Tensor, "sites length width"], position: Position) -> Float[Tensor, "sites width"]:
+    """Return one row's vectors."""
+    if position == "last":
+        return states[:, -1]
+    return states[:, min(1, states.shape[1] - 1) :].mean(1)
+
+
+def _by_themselves(
+    model: LanguageModel, rows: Sequence[Sequence[int]], sites: Sequence[Site], position: Position, batch_size: int
+) -> Passes:
+    """Run each row whole: no mask keeps the rows of a tree apart, or hooks count on plain rows."""
+    base = model.base()
     for chosen in by_length([len(row) for row in rows], batch_size):
         ids, mask = right_padded(model, [rows[i] for i in chosen])
         with record(base, sites) as seen:
             base(ids, attention_mask=mask.long(), use_cache=False, logits_to_keep=1)
         weights = pooling_weights(mask, position)
-        pooled = torch.stack([torch.einsum("rtw,rt->rw", seen[site].float(), weights).cpu() for site in sites])
-        for at, i in enumerate(chosen):
-            found[i] = pooled[:, at]
-    return torch.stack(found, 1)
+        yield chosen, torch.stack([torch.einsum("rtw,rt->rw", seen[site].float(), weights).cpu() for site in sites])
 
 
 def right_padded(

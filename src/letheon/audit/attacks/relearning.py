@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from letheon.audit.measuring.evaluate import RowScores, evaluate, scores_of
+from letheon.audit.measuring.evaluate import RowScores, bare, evaluate
 from letheon.audit.measuring.greedy_answers import answer_limit
 from letheon.audit.measuring.merged_copy import merged_copy
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.spans import value_probability
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
 
@@ -56,7 +55,7 @@ def relearn(
         start: what another curve of the same model measured before its first step.
     """
     attacked = merged_copy(model)
-    watched = [replace(row, perturbed_answers=(), paraphrased_answer=None) for row in watched]  # nobody reads these
+    watched = bare(watched)
     limit = answer_limit(model, watched)
     points: list[RelearnPoint] = []
     answers: list[str | None] = [None] * len(watched)
@@ -85,9 +84,7 @@ def loss_of_facts(model: LanguageModel, rows: Sequence[Example]) -> float:
 
     A fact is the tokens of a row's value, or of its whole answer where it has no value.
     """
-    values = value_probability(model, rows)
-    answers = scores_of(model, [(row.prompt, [row.answer]) for row in rows])
-    known = [answer.probability if value is None else value for value, (answer,) in zip(values, answers, strict=True)]
+    known = [fact_probability(row) for row in evaluate(model, bare(rows), answers=False).rows]
     return float(np.mean([-math.log(max(one, LEAST)) for one in known]))
 
 

@@ -12,14 +12,14 @@ learn the same rows in the same order: where the model before loses the facts to
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from letheon.audit.attacks.relearning import fact_probability
 from letheon.audit.measuring.continuation import rows_of
-from letheon.audit.measuring.evaluate import RowScores, evaluate
+from letheon.audit.measuring.evaluate import RowScores, bare, evaluate
 from letheon.audit.measuring.greedy_answers import answer_limit
 from letheon.audit.measuring.merged_copy import merged_copy
 from letheon.audit.plan import AuditPlan, draw
@@ -40,10 +40,7 @@ def measured_rows(plan: AuditPlan, stream: Stream) -> tuple[list[Example], list[
     retain = [row for row in plan.retain if key_of(row) not in trained]
     seed = plan.settings.seed
     drawn = (draw(rows, MOST_MEASURED, seed, "after learning") for rows in (plan.facts, retain))
-    forgotten, kept = (
-        [replace(row, perturbed_answers=(), paraphrased_answer=None) for row in rows]  # these are never scored here
-        for rows in drawn
-    )
+    forgotten, kept = map(bare, drawn)
     return forgotten, kept
 
 

@@ -6,7 +6,7 @@ The answer, its paraphrase and the false answers of a row are scored together as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -138,6 +138,11 @@ def scores_of(model: LanguageModel, questions: Sequence[tuple[str, Sequence[str]
     vocabulary = int(model.base().get_input_embeddings().weight.shape[0])
     most = TOKENS_AT_ONCE["cpu" if model.device.type == "cpu" else "gpu"]
     return score_answers(model, questions, tokens_per_batch=max(256, min(most, LOGITS_AT_ONCE // vocabulary)))
+
+
+def bare(examples: Sequence[Example]) -> list[Example]:
+    """Return rows without their paraphrased and false answers, where nobody reads the scores of these."""
+    return [replace(row, perturbed_answers=(), paraphrased_answer=None) for row in examples]
 
 
 def answers_of(example: Example) -> list[str]:

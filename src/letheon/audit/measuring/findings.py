@@ -17,13 +17,14 @@ from letheon.audit.attacks.base import Attempt, Tried
 from letheon.audit.attacks.relearning import RelearnPoint, relearn
 from letheon.audit.measuring.continued_learning import ContinuedLearning, continue_learning
 from letheon.audit.measuring.detection import Detection, detect
-from letheon.audit.measuring.evaluate import Evaluation, evaluate, in_parts, scores_of
+from letheon.audit.measuring.evaluate import Evaluation, bare, evaluate, in_parts, scores_of
 from letheon.audit.measuring.greedy_answers import answer_limit
 from letheon.audit.measuring.no_ops import demand_finite
 from letheon.audit.measuring.quantise import Grid, quantised
 from letheon.audit.measuring.templates import Template
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import TrainedOn
+from letheon.core.forks import forks_for
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.spans import control_probability, value_probability
@@ -95,7 +96,7 @@ def examine(model: LanguageModel, plan: AuditPlan, report: Report, workers: Work
         report: called after each stage with its name.
         workers: the processes that share out the work; each of them calls this and gets all findings. Rows are shared
             out in the parts that a single process would measure one after another; attacks, trainings and whatever is
-            measured in one batch go whole to one process.
+            measured in one batch go whole to one process. A single process makes copies of itself where they help.
 
     Raises:
         LetheonError: the model computes NaN or infinity.
@@ -118,7 +119,7 @@ def examine(model: LanguageModel, plan: AuditPlan, report: Report, workers: Work
         "values": [partial(value_probability, model, plan.facts), partial(control_probability, model, plan.controls)],
         "general text": [partial(text_scores, model, plan.general)],
     }
-    clock = _Clock(report, workers)
+    clock = _Clock(report, workers if workers.count > 1 else forks_for(model.base()))
     done = clock.run(work)
     known = [row for part in done["answers"] for row in part.rows]
     said = dict(zip(map(id, together), (row.answer for row in known), strict=True))
@@ -194,7 +195,7 @@ def _round(model: LanguageModel, plan: AuditPlan, grid: Grid, limit: int, said: 
     rows = [*plan.forget, *plan.rounded]
     drafts = [said[id(row)] for row in rows]
     with quantised(model, grid) as rounded:
-        known = evaluate(rounded, rows, drafts=drafts, max_new_tokens=limit, batch_size=plan.settings.batch_size)
+        known = evaluate(rounded, bare(rows), drafts=drafts, max_new_tokens=limit, batch_size=plan.settings.batch_size)
     return Rounded(grid, Evaluation(known.rows[: len(plan.forget)]), Evaluation(known.rows[len(plan.forget) :]))
 
 

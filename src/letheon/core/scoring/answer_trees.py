@@ -17,10 +17,7 @@ from letheon.core.model.sites import is_recurrent
 from letheon.core.rows.encoding import Encoded, to_device
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.prefix_cache import SHORTEST_PREFIX, cached, expanded, prefix_cache
-from letheon.core.scoring.token_trees import Question, Tree, in_trees, shared_length
-
-# A pass over this many tokens keeps a processor's cores busy; larger passes gain little.
-BUSY = 512
+from letheon.core.scoring.token_trees import Question, Tree, in_trees, of_like_length, packed, shared_length
 
 
 @dataclass(frozen=True)
@@ -129,20 +126,26 @@ def _score_in_trees(
     model: LanguageModel, asked: Sequence[_Asked], questions: Sequence[Question], most: int
 ) -> dict[_Asked, AnswerScore]:
     """Score answers in trees behind the prefix that all prompts share."""
-    prefix = _shared_tokens([one.text[: one.start - 1] for one in asked])  # the last token of a prompt predicts
-    cache = prefix_cache(model, torch.tensor([prefix], device=model.device), 1) if prefix else None
-    before = len(prefix) if cache is not None else 0
     answers: dict[int, list[_Asked]] = {}
     for one in asked:
         answers.setdefault(one.question, []).append(one)
-    numbers, trees = list(answers), []
-    for group in in_trees([questions[i] for i in numbers], before, min(most, window(model)) - before):
+    numbers, before, cache = list(answers), 0, None
+    most_at_once = min(most, window(model))
+    groups = in_trees([questions[i] for i in numbers], 0, most_at_once)
+    prefix = _shared_tokens([one.text[: one.start - 1] for one in asked]) if len(groups) > 1 else []
+    if prefix:  # the last token of a prompt predicts, and is no part of it
+        cache = prefix_cache(model, torch.tensor([prefix], device=model.device), 1)
+    if cache is not None:
+        before = len(prefix)
+        groups = in_trees([questions[i] for i in numbers], before, most_at_once - before)
+    trees: list[tuple[Tree, list[_Asked]]] = []
+    for group in groups:
         every = [one for i in group for one in answers[numbers[i]]]
         trees += [(Tree(one.text[:-1] for one in own), own) for own in _parts(every, most)]
     found: dict[_Asked, AnswerScore] = {}
     # a token of the prefix has keys and values in every row, but is not run
     lengths = [len(tree.ids) - before + before // 4 for tree, _ in trees]
-    for chosen in _of_like_length(lengths, most):
+    for chosen in of_like_length(lengths, most):
         found |= _score_trees(model, [trees[i] for i in chosen], before, cache)
     return found
 
@@ -172,29 +175,12 @@ def _score_apart(
         rows.setdefault((one.text[:-1], one.start), []).append(one)
     alike = list(rows.values())
     found: dict[_Asked, AnswerScore] = {}
-    for chosen in _of_like_length([len(own[0].text) for own in alike], most):
+    for chosen in of_like_length([len(own[0].text) for own in alike], most):
         encoded = [Encoded(alike[i][0].text, alike[i][0].start) for i in chosen]
         scores = score(model, to_device(model.encoder().collate(encoded), model.device))
         places = [(scores.row == at).nonzero()[:, 0].tolist() for at in range(len(chosen))]
         found |= _read(scores.logits, [(one, at) for i, at in zip(chosen, places, strict=True) for one in alike[i]])
     return found
-
-
-def _of_like_length(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Group row numbers into batches, longest rows first; no batch exceeds `most` tokens with padding.
-
-    A batch that already keeps the processor busy takes no row that would need more than a fifth of padding.
-    """
-    batches: list[list[int]] = []
-    longest = 0
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        size = len(batches[-1]) if batches else 0
-        busy = size * longest >= BUSY and lengths[i] < 0.8 * longest
-        if not size or busy or (size + 1) * longest > most:
-            batches.append([])
-            longest = lengths[i]
-        batches[-1].append(i)
-    return batches
 
 
 def _shared_tokens(rows: Sequence[Sequence[int]]) -> list[int]:
@@ -208,28 +194,16 @@ def _score_trees(
 ) -> dict[_Asked, AnswerScore]:
     """Score the answers of some trees in one pass, each tree a row, from the cache of their first `prefix` tokens."""
     base, device = model.base(), model.device
-    longest = max(len(tree.ids) for tree, _ in trees)
-    ids = torch.full((len(trees), longest - prefix), model.pad_id, dtype=torch.long)
-    positions = torch.zeros_like(ids)
-    visible = torch.zeros((len(trees), 1, longest - prefix, longest), dtype=torch.bool)
     predicting: dict[tuple[int, int], int] = {}  # row and node -> place among the logits
     wanted: list[tuple[_Asked, list[int]]] = []
     for i, (tree, asked) in enumerate(trees):
-        n = len(tree.ids) - prefix
-        ids[i, :n] = torch.tensor(tree.ids[prefix:])
-        positions[i, :n] = torch.tensor(tree.depth[prefix:])
-        visible[i, 0, :n, : n + prefix] = torch.from_numpy(tree.visible(prefix))
-        visible[i, 0, n:, 0] = True  # padding must see something; nobody sees padding
         for one, path in zip(asked, tree.paths, strict=True):
             at = [predicting.setdefault((i, node), len(predicting)) for node in path[one.start - 1 :]]
             wanted.append((one, at))
-    mask = torch.zeros(visible.shape, device=device).masked_fill(~visible.to(device), torch.finfo(torch.float32).min)
     row, node = torch.tensor(list(predicting), device=device).T
     with labelled_head(base, row, node - prefix):
         output = base(
-            ids.to(device),
-            attention_mask=mask,
-            position_ids=positions.to(device),
+            **packed([tree for tree, _ in trees], model.pad_id, device, prefix),
             **cached(base, expanded(cache, len(trees)) if cache is not None else None),
         )
     return _read(output.logits[0].float(), wanted)

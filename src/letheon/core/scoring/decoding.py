@@ -1,9 +1,10 @@
 """Batched decoding that runs each distinct beginning once and ends a row as soon as its outcome is certain.
 
 Texts that begin alike are a tree, in which every distinct token is run once; each text then takes the keys and values
-of its own path. A text leaves the batch at its end token, at its limit, or when `decided` says that more tokens cannot
-change the outcome; the few that go on longest wait for those of the next batch. Models whose cache or `generate` is
-their own are decoded by `continue_ids` of core, with the same results.
+of its own path. Texts of like length go on together, since each attends over as many tokens as the longest has. A text
+leaves the batch at its end token, at its limit, or when `decided` says that more tokens cannot change the outcome; the
+few that go on longest wait for those of the next batch. Models whose cache or `generate` is their own are decoded by
+`continue_ids` of core, with the same results.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.generation import continue_ids, stop_tokens, without_banned
 from letheon.core.scoring.prefix_cache import cache_of, cached
-from letheon.core.scoring.token_trees import Tree, shared_length
+from letheon.core.scoring.token_trees import Tree, in_trees, of_like_length, packed
 
 # Distinct tokens of one first pass.
 TOKENS_AT_ONCE = {"cpu": 1024, "gpu": 4096}
@@ -91,28 +92,30 @@ def decode(
             one.new = new[: one.limit]
         return
     stops, waiting = set(stop_tokens(model)), list[_Batch]()
-    groups = trees([one.ids for one in asked], TOKENS_AT_ONCE["cpu" if model.device.type == "cpu" else "gpu"])
-    for number, group in enumerate(groups, start=1):
-        waiting.append(_first_pass(model, [asked[i] for i in group], temperature, seed))
-        last = number == len(groups)
+    passes = _passes(asked, TOKENS_AT_ONCE["cpu" if model.device.type == "cpu" else "gpu"])
+    for number, trees in enumerate(passes, start=1):
+        waiting.append(_first_pass(model, trees, temperature, seed))
+        last = number == len(passes)
         if last or sum(len(one.rows) for one in waiting) >= batch_size:
             waiting = [_decode(model, _merged(waiting), temperature, stops, 0 if last else FEW)]
     for one in asked:  # equal texts go on together
         one.new = one.new[: one.limit]
 
 
-def trees(rows: Sequence[tuple[int, ...]], most: int) -> list[list[int]]:
-    """Group row numbers into trees of at most `most` distinct tokens; rows that begin alike stand in one tree."""
-    groups: list[list[int]] = []
-    size, before = 0, tuple[int, ...]()
-    for i in sorted(range(len(rows)), key=lambda i: (rows[i], i)):
-        new = len(rows[i]) - shared_length(before, rows[i])
-        if not groups or size + new > most:
-            groups.append([])
-            size, new = 0, len(rows[i])
-        groups[-1].append(i)
-        size, before = size + new, rows[i]
-    return groups
+def _passes(asked: Sequence[Ask], most: int) -> list[list[list[Ask]]]:
+    """Share texts out over first passes of at most `most` tokens: each pass has some trees, each tree some texts.
+
+    Texts of fewer tokens than a power of two come before those of more.
+    """
+    by_size: dict[int, list[Ask]] = {}
+    for one in asked:
+        by_size.setdefault(len(one.ids).bit_length(), []).append(one)
+    passes = []
+    for _, alike in sorted(by_size.items()):
+        trees = [[alike[i] for i in group] for group in in_trees([(one.ids, ()) for one in alike], 0, most)]
+        sizes = [len(Tree(one.ids for one in tree).ids) for tree in trees]
+        passes += [[trees[i] for i in chosen] for chosen in of_like_length(sizes, most)]
+    return passes
 
 
 def _has_plain_cache(model: LanguageModel) -> bool:
@@ -156,26 +159,25 @@ class _Batch:
         self.rows, self.draws = [self.rows[i] for i in chosen], [self.draws[i] for i in chosen]
 
 
-def _first_pass(model: LanguageModel, asked: list[Ask], temperature: float, seed: int) -> _Batch:
-    """Run the texts as a tree and give each its own path's keys and values."""
+def _first_pass(model: LanguageModel, trees: Sequence[Sequence[Ask]], temperature: float, seed: int) -> _Batch:
+    """Run texts as trees and give each its own path's keys and values."""
+    asked = [one for tree in trees for one in tree]
+    grown = [Tree(dict.fromkeys(one.ids for one in tree)) for tree in trees]
+    base, device = model.base(), model.device
     distinct = list(dict.fromkeys(one.ids for one in asked))
-    tree, base, device = Tree(distinct), model.base(), model.device
-    visible = torch.from_numpy(tree.visible(0)).to(device)
-    mask = torch.zeros(visible.shape, device=device).masked_fill(~visible, torch.finfo(torch.float32).min)
-    ends = torch.tensor([path[-1] for path in tree.paths], device=device)
-    with labelled_head(base, torch.zeros_like(ends), ends):
-        output = base(
-            torch.tensor([tree.ids], device=device),
-            attention_mask=mask[None, None],
-            position_ids=torch.tensor([tree.depth], device=device),
-            use_cache=True,
+    lengths = [len(ids) for ids in distinct]
+    longest = max(lengths)
+    tree_of = torch.tensor([row for row, tree in enumerate(grown) for _ in tree.paths], device=device)
+    paths = torch.tensor([[0] * (longest - len(p)) + p for tree in grown for p in tree.paths], device=device)
+    with labelled_head(base, tree_of, paths[:, -1]):
+        output = base(**packed(grown, model.pad_id, device), use_cache=True)
+    cache = cache_of(output)
+    for layer in cache.layers:  # [trees, heads, nodes, width] to [rows, heads, longest, width]
+        layer.keys, layer.values = (
+            part[tree_of[:, None], :, paths].transpose(1, 2).contiguous() for part in (layer.keys, layer.values)
         )
-    cache, longest = cache_of(output), max(len(path) for path in tree.paths)
-    paths = torch.tensor([[0] * (longest - len(path)) + path for path in tree.paths], device=device)
-    for layer in cache.layers:  # [1, heads, nodes, width] to [rows, heads, longest, width]
-        layer.keys, layer.values = (part[0][:, paths].transpose(0, 1) for part in (layer.keys, layer.values))
-    lengths = torch.tensor([len(path) for path in tree.paths], device=device)
-    own = (torch.arange(longest, device=device)[None] >= longest - lengths[:, None]).long()
+    places = torch.arange(longest, device=device)[None]
+    own = (places >= longest - torch.tensor(lengths, device=device)[:, None]).long()
     rows = [[one for one in asked if one.ids == ids] for ids in distinct]
     batch = _Batch(rows, [np.random.default_rng(0)] * len(rows), output.logits[0].float(), cache, own)
     if temperature or any(one.banned for one in asked):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 
 # Number of pairs of tokens whose attention costs about as much as one token's pass through a small model's weights.
 PAIRS_PER_TOKEN = 512
+# A pass over this many tokens keeps a processor's cores busy; larger passes gain little.
+BUSY = 512
 
 Question = tuple[Sequence[int], Sequence[Sequence[int]]]  # a prompt and its answers, as token ids
 
@@ -50,6 +54,27 @@ class Tree:
         return seen[prefix:]
 
 
+def packed(trees: Sequence[Tree], pad_id: int, device: torch.device, prefix: int = 0) -> dict[str, Any]:
+    """Return the arguments of one pass over some trees, each a row of nodes that see their ancestors only.
+
+    Args:
+        pad_id: token behind the nodes of the shorter trees.
+        prefix: number of leading nodes whose keys and values are in a cache already.
+    """
+    longest = max(len(tree.ids) for tree in trees)
+    ids = torch.full((len(trees), longest - prefix), pad_id, dtype=torch.long)
+    positions = torch.zeros_like(ids)
+    visible = torch.zeros((len(trees), 1, longest - prefix, longest), dtype=torch.bool)
+    for row, tree in enumerate(trees):
+        n = len(tree.ids) - prefix
+        ids[row, :n] = torch.tensor(tree.ids[prefix:])
+        positions[row, :n] = torch.tensor(tree.depth[prefix:])
+        visible[row, 0, :n, : n + prefix] = torch.from_numpy(tree.visible(prefix))
+        visible[row, 0, n:, 0] = True  # padding must see something; nobody sees padding
+    mask = torch.zeros(visible.shape, device=device).masked_fill(~visible.to(device), torch.finfo(torch.float32).min)
+    return {"input_ids": ids.to(device), "attention_mask": mask, "position_ids": positions.to(device)}
+
+
 def shared_length(first: Sequence[int], second: Sequence[int]) -> int:
     """Count the leading tokens that two texts share."""
     shortest = min(len(first), len(second))
@@ -77,3 +102,20 @@ def in_trees(questions: Sequence[Question], prefix: int, most: int) -> list[list
         groups[-1].append(i)
         size, before = size + new, tuple(prompt)
     return groups
+
+
+def of_like_length(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Group row numbers into batches, longest rows first; no batch exceeds `most` tokens with padding.
+
+    A batch that already keeps the processor busy takes no row that would need more than a fifth of padding.
+    """
+    batches: list[list[int]] = []
+    longest = 0
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        size = len(batches[-1]) if batches else 0
+        busy = size * longest >= BUSY and lengths[i] < 0.8 * longest
+        if not size or busy or (size + 1) * longest > most:
+            batches.append([])
+            longest = lengths[i]
+        batches[-1].append(i)
+    return batches

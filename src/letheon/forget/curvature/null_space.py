@@ -15,15 +15,16 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import by_row, on_inputs
 from letheon.core.model.models import LanguageModel
+from letheon.core.model.passes import stop_after
 from letheon.core.model.sites import blocks, is_matrix, is_transposed, sides
 from letheon.core.rows.encoding import Batch
-from letheon.core.scoring.likelihood import hidden_states
+from letheon.core.scoring.prefix_cache import above_frozen
 
 Mode = Literal["energy", "absolute"]
 # A direction that is left over this share of its length by the protected ones adds nothing to them.
@@ -112,11 +113,11 @@ class Inputs:
         self.first = torch.zeros(width, dtype=torch.float64, device=device)
         self.tokens = 0
 
-    def add(self, inputs: Float[Tensor, "length inputs"]) -> None:
-        """Add the real tokens of one row."""
-        later = inputs[1:].to(self.sum.dtype)
+    def add(self, inputs: Float[Tensor, "rows length inputs"], real: Bool[Tensor, "rows length"]) -> None:
+        """Add the real tokens of some rows."""
+        later = inputs[:, 1:][real[:, 1:]].to(self.sum.dtype)
         self.sum.addmm_(later.T, later)
-        self.first += inputs[0].double()
+        self.first += inputs[:, 0].double().sum(0)
         self.tokens += len(later)
 
     def null_space(self, mode: Mode, threshold: float, transposed: bool = False) -> NullSpace:
@@ -134,9 +135,9 @@ def matrices_among(model: LanguageModel, parameters: Mapping[str, nn.Parameter])
 
 @torch.no_grad()
 def null_spaces(
-    model: LanguageModel, rows: Iterable[Batch], matrices: Mapping[str, nn.Module], mode: Mode, threshold: float
+    model: LanguageModel, batches: Iterable[Batch], matrices: Mapping[str, nn.Module], mode: Mode, threshold: float
 ) -> dict[str, NullSpace]:
-    """The null space of each matrix's inputs on some rows, each a batch of one; no layer above the matrices is run.
+    """The null space of each matrix's inputs on some rows; no layer above the matrices is run.
 
     Matrices that are given the same tensor one after the other (queries, keys, values) share one null space.
 
@@ -149,23 +150,26 @@ def null_spaces(
     gathered: dict[str, Inputs] = {}
     dtype = precision(mode, threshold)
     last: tuple[Tensor, Inputs] | None = None
-    length = 0
+    real = torch.zeros(0, 0, dtype=torch.bool)
 
     def see(name: str, inputs: Tensor) -> None:
         nonlocal last
         if last is None or inputs is not last[0]:
-            whole = by_row(inputs, 1, length)
+            whole = by_row(inputs, *real.shape)
             if whole is None:
                 raise InputError(f"{name} does not see every token of a row", "let other weights move")
             found = gathered.get(name) or Inputs(inputs.shape[-1], model.device, dtype)
-            found.add(whole[0])
+            found.add(whole, real)
             last = inputs, found
         gathered[name] = last[1]
 
+    base, frozen = model.base(), model.frozen
     with on_inputs(matrices, see):
-        for row in rows:
-            length = row.input_ids.shape[1]
-            hidden_states(model, row, highest)
+        for batch in batches:
+            real = batch.attention_mask.bool()
+            entering = frozen.states_of(base, batch) if frozen is not None else None
+            with above_frozen(model, entering), stop_after(base, highest):
+                base(batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
     spaces: dict[tuple[Inputs, bool], NullSpace] = {}
     found = {}
     for name, matrix in matrices.items():

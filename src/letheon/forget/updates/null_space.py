@@ -27,6 +27,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.sites import is_transposed
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.sampling import some_of, stream_seed
+from letheon.core.scoring.token_trees import of_like_length
 from letheon.core.training.gradients import Vector, dot, norm
 from letheon.forget.curvature.null_space import Mode, NullSpace, matrices_among, null_spaces
 from letheon.forget.mixtures import refuse_moving_experts
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from letheon.core.training.loop import Loop
 
 logger = logging.getLogger("letheon")
+TOKENS_AT_ONCE = 512  # of retain rows whose inputs are added up in one pass
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class NullSpaceUpdate(Update):
             raise InputError("null_space: no matrix of a block moves", "choose a scope with matrices: @traced, @layers")
         count = max(1, round(self.settings.ratio * len(rows.retain)))
         numbers = some_of(len(rows.retain), count, stream_seed(rows.seed, "null space rows"))
-        batches = (rows.retain_batch([number]) for number in numbers)
+        alike = of_like_length([len(rows.retain[number].ids) for number in numbers], TOKENS_AT_ONCE)
+        batches = (rows.retain_batch([numbers[i] for i in chosen]) for chosen in alike)
         self.spaces = null_spaces(loop.model, batches, matrices, self.settings.mode, self.settings.threshold)
         self.momentum = [torch.zeros_like(parameter) for parameter in loop.parameters.values()]
         self._directions = sum(len(space.spectrum) for space in self.spaces.values())
