@@ -63,16 +63,18 @@ def test_no_fake_passes_and_the_honest_model_does(world: World) -> None:
     assert "No answer contains the fact" not in tested["collapsed"].failed
 
 
-def test_a_model_that_only_learned_to_refuse_falls_to_steering(world: World) -> None:
+def test_models_that_only_learned_to_refuse_fall_to_steering(world: World) -> None:
+    """Three facts are few, and which come back hangs on the last bits of the weights: three models are asked."""
     plan = make_plan(world.before, world.request, replace(QUICK, also=("steering",)))
-    made = refusing(world)
-    assert not any(evaluate(made, ROWS[:FORGOTTEN]).values("recall"))
-    found, honest = steering.run(made, plan), steering.run(world.retrained, plan)
-    assert found is not None
+    few = replace(world.lessons, refusing_steps=30)
+    found = [steering.run(refusing(replace(world, lessons=few, seed=seed)), plan) for seed in range(3)]
+    back = [one.value.value or 0.0 for one in found if one is not None]
+    by_chance = [variant.value.value or 0.0 for one in found if one is not None for variant in one.variants]
+    assert len(back) == len(by_chance) == 3
+    assert sum(back) > sum(by_chance)
+    honest = steering.run(world.retrained, plan)
     assert honest is not None
-    assert found.value.value is not None
-    assert found.value.value > 0 == honest.value.value
-    assert [one.value.value for one in found.variants] == [0.0], "random directions of equal length bring nothing"
+    assert honest.value.value == 0
 
 
 def test_the_files_beside_the_memorised_model_hide_the_facts(world: World) -> None:
