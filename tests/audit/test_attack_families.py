@@ -195,6 +195,21 @@ def test_equal_texts_end_at_their_own_limits(tiny: LanguageModel) -> None:
     assert asked[1].new[:2] == asked[0].new
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_text_that_is_longer_than_a_pass_may_be_asked_twice(
+    temperature: float, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = tiny.encoder().prompt("Where in the town of Ulm was Ada born?")
+    shorter = tiny.encoder().prompt("Where?")
+    texts = [ids, shorter, ids, ids]
+    asked, alone = ([Ask(text, 5, number=i) for i, text in enumerate(texts)] for _ in range(2))
+    for one in alone:
+        decode(tiny, [one], temperature)
+    monkeypatch.setattr(decoding, "TOKENS_AT_ONCE", {"cpu": 8, "gpu": 8})
+    decode(tiny, asked, temperature)
+    assert [one.new for one in asked] == [one.new for one in alone]
+
+
 def test_texts_share_beginnings_with_texts_of_like_length() -> None:
     long = tuple(range(100, 180))
     rows = [(7, 7), *((*long, i) for i in range(4)), *((i,) * 20 for i in range(3)), (*long, *range(70))]

@@ -109,12 +109,12 @@ def examine(model: LanguageModel, plan: AuditPlan, report: Report, workers: Work
     learning = {"continued learning": [partial(continue_learning, model, plan)]} if plan.continuation else {}
     work: dict[str, Sequence[Piece]] = {
         **learning,  # first: a strategy that cannot work with the model is refused here
+        "relearning": [partial(_relearn, model, plan)],  # the longest pieces stand first
         "answers": [
             partial(evaluate, model, part, max_new_tokens=limit, batch_size=settings.batch_size)
             for part in in_parts(together)
         ],
         "attacks": [partial(one, model, plan, limit) for one in ways_of_attack(plan)],
-        "relearning": [partial(_relearn, model, plan)],
         "detection": [partial(detect, model, plan)],
         "values": [partial(value_probability, model, plan.facts), partial(control_probability, model, plan.controls)],
         "general text": [partial(text_scores, model, plan.general)],

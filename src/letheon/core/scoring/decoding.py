@@ -161,13 +161,13 @@ class _Batch:
 
 def _first_pass(model: LanguageModel, trees: Sequence[Sequence[Ask]], temperature: float, seed: int) -> _Batch:
     """Run texts as trees and give each its own path's keys and values."""
-    asked = [one for tree in trees for one in tree]
-    grown = [Tree(dict.fromkeys(one.ids for one in tree)) for tree in trees]
+    texts = [list(dict.fromkeys(one.ids for one in tree)) for tree in trees]
+    rows = [[one for one in tree if one.ids == ids] for tree, own in zip(trees, texts, strict=True) for ids in own]
+    grown = [Tree(own) for own in texts]
     base, device = model.base(), model.device
-    distinct = list(dict.fromkeys(one.ids for one in asked))
-    lengths = [len(ids) for ids in distinct]
+    lengths = [len(row[0].ids) for row in rows]
     longest = max(lengths)
-    tree_of = torch.tensor([row for row, tree in enumerate(grown) for _ in tree.paths], device=device)
+    tree_of = torch.tensor([number for number, tree in enumerate(grown) for _ in tree.paths], device=device)
     paths = torch.tensor([[0] * (longest - len(p)) + p for tree in grown for p in tree.paths], device=device)
     with labelled_head(base, tree_of, paths[:, -1]):
         output = base(**packed(grown, model.pad_id, device), use_cache=True)
@@ -177,14 +177,14 @@ def _first_pass(model: LanguageModel, trees: Sequence[Sequence[Ask]], temperatur
             part[tree_of[:, None], :, paths].transpose(1, 2).contiguous() for part in (layer.keys, layer.values)
         )
     places = torch.arange(longest, device=device)[None]
-    own = (places >= longest - torch.tensor(lengths, device=device)[:, None]).long()
-    rows = [[one for one in asked if one.ids == ids] for ids in distinct]
-    batch = _Batch(rows, [np.random.default_rng(0)] * len(rows), output.logits[0].float(), cache, own)
-    if temperature or any(one.banned for one in asked):
-        batch.select([distinct.index(one.ids) for one in asked])
-        batch.rows = [[one] for one in asked]
+    real = (places >= longest - torch.tensor(lengths, device=device)[:, None]).long()
+    batch = _Batch(rows, [np.random.default_rng(0)] * len(rows), output.logits[0].float(), cache, real)
+    every = [(number, one) for number, row in enumerate(rows) for one in row]
+    if temperature or any(one.banned for _, one in every):
+        batch.select([number for number, _ in every])
+        batch.rows = [[one] for _, one in every]
     if temperature:
-        batch.draws = [np.random.default_rng(stream_seed(seed, "decoding", one.number)) for one in asked]
+        batch.draws = [np.random.default_rng(stream_seed(seed, "decoding", one.number)) for _, one in every]
     return batch
 
 
