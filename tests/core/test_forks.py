@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from torch import nn
 
-from letheon.core import forks
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.forks import Forks, forks_for
 from letheon.core.workers import ALONE
@@ -25,8 +29,18 @@ def power(base: torch.Tensor, exponent: int) -> tuple[torch.Tensor, int, int]:
     return base**exponent, os.getpid(), torch.get_num_threads()
 
 
-def fail(error: Exception) -> None:
+def fail(error: BaseException) -> None:
     raise error
+
+
+def die_soon(seconds: float) -> None:
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+
+class Odd(LetheonError):
+    def __init__(self, problem: str, more: str) -> None:
+        super().__init__(problem)
+        self.more = more
 
 
 @linux
@@ -37,7 +51,8 @@ def test_copies_do_each_piece_once_and_return_them_in_order() -> None:
     assert [made[0].tolist() for made in found] == [(base**n).tolist() for n in range(5)]
     assert sorted(told) == list(range(5))
     assert len({made[1] for made in found} - {os.getpid()}) == 2
-    assert {made[2] for made in found} == {max(1, torch.get_num_threads() // 2)}
+    assert {made[2] for made in found} == {1}
+    assert not multiprocessing.active_children()
 
 
 @linux
@@ -53,14 +68,52 @@ def test_an_error_of_a_piece_is_raised_with_its_remedy() -> None:
     with pytest.raises(InputError, match="no such row") as met:
         Forks().share([partial(fail, InputError("no such row", "give another")), time.time])
     assert met.value.remedy == "give another"
-    with pytest.raises(LetheonError, match="ZeroDivisionError while measuring: by nought"):
-        Forks().share([time.time, partial(fail, ZeroDivisionError("by nought"))])
+    for error in (ZeroDivisionError("by nought"), SystemExit("by nought")):
+        with pytest.raises(LetheonError, match=f"{type(error).__name__} while measuring: by nought"):
+            Forks().share([time.time, partial(fail, error)])
+    with pytest.raises(LetheonError, match="cannot be read: TypeError"):
+        Forks().share([time.time, partial(fail, Odd("what", "and what more"))])
+    assert not multiprocessing.active_children()
+
+
+@linux
+@pytest.mark.parametrize("given", [None, "true"])
+def test_the_environment_is_what_it_was(given: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "TOKENIZERS_PARALLELISM"
+    monkeypatch.delenv(name, raising=False)
+    if given is not None:
+        monkeypatch.setenv(name, given)
+    assert Forks().share([partial(os.environ.get, name), partial(os.environ.get, "OMP_NUM_THREADS")]) == ["false", "1"]
+    assert os.environ.get(name) == given
+
+
+@linux
+def test_copies_do_not_wait_for_threads_that_have_not_come_along() -> None:
+    code = """
+import torch
+from letheon.core.forks import Forks
+torch.set_num_threads(4)
+def product():
+    square = torch.randn(400, 400)
+    for _ in range(3):
+        square = torch.tanh(square @ square)
+    return torch.get_num_threads()
+product()
+print(Forks(copies=2).share([product, product]))
+"""
+    settings = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=settings, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert ended.stdout.strip() == "[1, 1]"
 
 
 @linux
 def test_a_copy_that_is_killed_is_told() -> None:
     with pytest.raises(LetheonError, match="memory runs out"):
         Forks().share([lambda: os.kill(os.getpid(), signal.SIGKILL), time.time])
+    with pytest.raises(LetheonError, match="memory runs out"):  # it dies between two pieces
+        Forks(copies=1).share([partial(die_soon, 0.2), partial(time.sleep, 0.5), time.time])
 
 
 @linux
@@ -88,19 +141,35 @@ Forks().share([piece, piece])
 
 
 def test_one_process_works_alone_where_copies_would_not_help(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    def threads(count: int) -> None:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: count)
+
+    threads(3)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setattr(sys, "platform", "linux")
     model = nn.Linear(2000, 2000)
-    assert forks_for(model) == Forks(copies=4)
+    assert forks_for(model) == Forks(copies=3)
     assert forks_for(nn.Linear(2, 2)) is ALONE
-    monkeypatch.setattr(forks, "LARGE", 1000)
-    assert forks_for(model) is ALONE
-    monkeypatch.undo()
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert forks_for(model) is ALONE
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    assert forks_for(model) is ALONE
+    for count in (1, 5):
+        threads(count)
+        assert forks_for(model) is ALONE
+    threads(2)
+    assert forks_for(model) == Forks(copies=2)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(forks_for, model).result() is ALONE
+    with monkeypatch.context() as patch:
+        patch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1e8))
+        assert forks_for(model) == Forks(copies=2)
+        patch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=9e7))
+        assert forks_for(model) is ALONE  # six times 16 MB
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.accelerator, "is_available", lambda: True)
+        assert forks_for(model) is ALONE
     monkeypatch.setattr(sys, "platform", "darwin")
     assert forks_for(model) is ALONE
+
+
+@linux
+def test_a_copy_makes_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert Forks().share([partial(forks_for, nn.Linear(2000, 2000)), time.time])[0] == ALONE

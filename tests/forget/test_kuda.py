@@ -301,6 +301,7 @@ def test_the_projector_is_made_of_a_random_share_of_the_retain_rows(
     tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[int]] = []
+    draws: list[list[int]] = []
     original = naive.rows_of(tiny, deletion)
     monkeypatch.setattr(type(original), "retain_batch", lambda self, numbers: seen.append(list(numbers)) or numbers)
     monkeypatch.setattr("letheon.forget.updates.null_space.null_spaces", lambda _, batches, *__: (list(batches), {})[1])
@@ -308,9 +309,11 @@ def test_the_projector_is_made_of_a_random_share_of_the_retain_rows(
     for seed in (0, 0, 1):
         original.seed = seed
         Recipe.parse("npo+null_space:ratio=0.5").update.make().prepare(loop, None, original, None)
-    draws = [seen[i : i + 4] for i in (0, 4, 8)]
-    assert len(seen) == 12  # half of eight, three times
+        draws.append(sorted(number for numbers in seen for number in numbers))
+        seen.clear()
+    assert [len(draw) for draw in draws] == [4, 4, 4]  # half of eight, three times
     assert draws[0] == draws[1] != draws[2]
+    assert all(numbers != [0, 1, 2, 3] for numbers in draws)
 
 
 def test_an_empty_null_space_is_told(deletion: Request, caplog: pytest.LogCaptureFixture) -> None:

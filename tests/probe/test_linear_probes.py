@@ -7,8 +7,10 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from transformers import MistralConfig, MistralForCausalLM
 
 from letheon.core.errors import InputError
+from letheon.core.model.embedded import byte_tokenizer
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import Site, blocks
 from letheon.core.rows.encoding import Encoded
@@ -57,6 +59,28 @@ def test_rows_that_begin_alike_share_tokens_and_keep_their_states(
     )
     site_states(tiny, rows, [Site(1)])
     assert sum(seen) < 0.5 * sum(map(len, rows))
+
+
+@pytest.mark.oracle("probes")
+@pytest.mark.parametrize("length", [5, 9])
+def test_a_row_sees_as_far_back_as_its_window(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six tokens are seen: rows of five make trees, in which a mask has the last word, and rows of nine make none."""
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+    tokenizer = byte_tokenizer()
+    torch.manual_seed(0)
+    config = MistralConfig(**shape, num_key_value_heads=2, sliding_window=6, vocab_size=len(tokenizer))
+    model = LanguageModel(MistralForCausalLM(config).eval(), tokenizer, "mistral")
+    rows = [[40, 41, *range(50 + i, 50 + i + length - 2)] for i in range(0, 60, 10)]
+    together = token_states(model, rows)
+    monkeypatch.setattr(linear_probes, "branches", lambda *_: False)
+    alone = torch.cat([token_states(model, [row]) for row in rows], 1)
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_a_row_of_one_token_has_its_state_for_a_mean(tiny: LanguageModel) -> None:
+    states = token_states(tiny, [[40], [40, 41, 42]], position="mean")
+    assert torch.allclose(states[:, 0], token_states(tiny, [[40]])[:, 0], atol=1e-5)
+    assert states.isfinite().all()
 
 
 def test_rows_run_by_themselves_under_hooks_that_count_on_it(tiny: LanguageModel) -> None:

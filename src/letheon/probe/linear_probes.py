@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.core.model.hooks import hooked_modules, record
+from letheon.core.model.hooks import by_row, hooked_modules, record
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.passes import stop_after
 from letheon.core.model.sites import Site, blocks
@@ -78,15 +78,24 @@ def _in_trees(
 ) -> Passes:
     """Run rows that begin alike as a tree, in which every distinct token is run once."""
     base, most = model.base(), batch_size * max(map(len, rows))
+    highest = max(site.layer % len(blocks(base)) for site in sites)
     groups = in_trees([(row, ()) for row in rows], 0, min(most, window(model)))
     trees = [Tree(rows[i] for i in group) for group in groups]
     for chosen in of_like_length([len(tree.ids) for tree in trees], most):
-        with record(base, sites) as seen, stop_after(base, max(site.layer for site in sites)):
+        with record(base, sites) as seen, stop_after(base, highest):
             base(**packed([trees[i] for i in chosen], model.pad_id, model.device), use_cache=False, logits_to_keep=1)
-        states = [torch.stack([seen[site][at].float() for site in sites]) for at in range(len(chosen))]
+        longest = max(len(trees[i].ids) for i in chosen)
+        whole = [by_row(seen[site], len(chosen), longest) for site in sites]
+        states = torch.stack([_of_every_token(one).float() for one in whole])
         for at, i in enumerate(chosen):
-            pooled = [_pooled(states[at][:, path], position) for path in trees[i].paths]
+            pooled = [_pooled(states[:, at, path], position) for path in trees[i].paths]
             yield groups[i], torch.stack(pooled, 1).cpu()
+
+
+def _of_every_token(states: Tensor | None) -> Tensor:
+    if states is None:
+        raise InputError("a module does not see every token of a row", "choose another kind of site")
+    return states
 
 
 def _pooled(states: Float[Tensor, "sites length width"], position: Position) -> Float[Tensor, "sites width"]:

@@ -78,7 +78,7 @@ def has_attention(block: nn.Module) -> bool:
         name = type(attention(block)).__name__.lower()
     except InputError:
         return False
-    return "attention" in name and "linear" not in name
+    return "attention" in name and "linear" not in name and "lightning" not in name
 
 
 def is_recurrent(model: nn.Module) -> bool:

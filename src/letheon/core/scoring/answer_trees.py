@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,8 +108,11 @@ class _Asked:
 def window(model: LanguageModel) -> int:
     """Return the largest number of tokens per row that a mask alone can keep apart.
 
-    It is 0 with recurrent layers, and where attention is biased by places in the row and not by positions (ALiBi).
+    It is 0 with recurrent layers, where attention is biased by places in the row and not by positions (ALiBi), and
+    where the model takes no positions.
     """
+    if "position_ids" not in inspect.signature(model.base().forward).parameters:
+        return 0
     config = model.base().config.get_text_config()
     attention = getattr(config, "attn_config", config)
     if is_recurrent(model.base()) or config.model_type == "bloom" or getattr(attention, "alibi", False):

@@ -9,7 +9,6 @@ few that go on longest wait for those of the next batch. Models whose cache or `
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +25,7 @@ from transformers.cache_utils import DynamicLayer
 from letheon.core.model.hooks import labelled_head
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.answer_trees import window
 from letheon.core.scoring.generation import continue_ids, stop_tokens, without_banned
 from letheon.core.scoring.prefix_cache import cache_of, cached
 from letheon.core.scoring.token_trees import Tree, in_trees, of_like_length, packed
@@ -92,7 +92,8 @@ def decode(
             one.new = new[: one.limit]
         return
     stops, waiting = set(stop_tokens(model)), list[_Batch]()
-    passes = _passes(asked, TOKENS_AT_ONCE["cpu" if model.device.type == "cpu" else "gpu"])
+    most = TOKENS_AT_ONCE["cpu" if model.device.type == "cpu" else "gpu"]
+    passes = _passes(asked, min(most, window(model)))
     for number, trees in enumerate(passes, start=1):
         waiting.append(_first_pass(model, trees, temperature, seed))
         last = number == len(passes)
@@ -122,7 +123,7 @@ def _has_plain_cache(model: LanguageModel) -> bool:
     """Say whether the model decodes by transformers' own loop, takes positions, and has the plain cache."""
     base = model.base()
     own = type(base).generate is not GenerationMixin.generate
-    if own or "position_ids" not in inspect.signature(base.forward).parameters:
+    if own or not window(model):
         return False
     if base not in _PLAIN:
         output = base(torch.tensor([[model.pad_id]], device=model.device), use_cache=True)
