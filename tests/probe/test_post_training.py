@@ -92,13 +92,14 @@ def test_a_planted_refusal_direction_is_recovered(tiny: LanguageModel) -> None:
 
     def forward(hidden_states: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
         out = original(hidden_states, *args, **kwargs)
-        return out + planted * flags[:, None, None].to(out)
+        return out + planted * float(flags[0])  # one for all rows: those that begin alike may be run as one
 
     refusals = []
     for model in (tiny, post):
         sides = []
         for prompts in (contrast.refused, contrast.answered):
-            flags = torch.tensor([float(mark in model.encoder().prompt(text)) for text in prompts])
+            flags = [mark in model.encoder().prompt(text) for text in prompts]
+            assert len(set(flags)) == 1
             if model is post:
                 post.model.model.layers[1].forward = forward
             sides.append(prompt_states(model, prompts))
