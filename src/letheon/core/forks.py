@@ -140,7 +140,7 @@ def _answer(line: Connection) -> Any:
 def _work(line: Connection, pieces: Sequence[Callable[[], Any]], parent: int) -> None:
     """Do the pieces that come by number, until this process is killed.
 
-    It has one thread: those that OpenMP keeps have not come along, and whoever asks for them waits for ever.
+    It has one thread: OpenMP's other threads are not copied, and an operation that waits for them never ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what ends the first process ends its copies
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -30,7 +30,7 @@ from letheon.core.scoring.generation import continue_ids, stop_tokens, without_b
 from letheon.core.scoring.prefix_cache import cache_of, cached
 from letheon.core.scoring.token_trees import Tree, in_trees, of_like_length, packed
 
-# Distinct tokens of one first pass.
+# Tokens of one first pass, padding included.
 TOKENS_AT_ONCE = {"cpu": 1024, "gpu": 4096}
 # A batch with so few texts left waits for the texts of the next one.
 FEW = 8
