@@ -33,7 +33,7 @@ from letheon.core.variables import THREADS
 from letheon.core.workers import ALONE, Workers
 
 Made = TypeVar("Made")
-MOST = 4  # the longest piece of an examination is a third of it; with more threads one process is as fast
+MOST = 4  # the longest piece of an examination is a third of it; more threads were not measured
 HELD_BY_TRAINING = 4  # bytes beside each of a weight: the copy that relearning trains, its gradients, Adam's moments
 
 
