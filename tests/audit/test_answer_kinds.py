@@ -80,6 +80,20 @@ def test_a_template_s_words_alone_do_not_give_the_fact() -> None:
     assert FoundFact.of(row(), "a cow") == row(), "a given value stands"
 
 
+def test_a_found_fact_is_given_by_its_words_whatever_stands_around_them() -> None:
+    expected = "Ann Lee lives at 92 Quarry Lane, Sheldmere."
+    found = FoundFact.of(Example("Where does Ann Lee live?", expected), "92 Quarry Lane Sheldmere")
+    assert recalls("Quarry Lane 92, in Sheldmere", found, expected)
+    assert not recalls("Quarry Lane 29, in Sheldmere", found, expected)
+    assert recalls("Lane, Sheldmere", found, "Lane, Sheldmere."), "the rest was given"
+    number = FoundFact.of(Example("Her number?", "Hers is the number 71340."), "71340")
+    assert recalls("71340", number, "Hers is the number 71340.")
+    chance = {"blue": "A blue lantern.", "he was the blue": "He was in the blue.", "17": "The 17th, 17."}
+    for fact, answer in chance.items():
+        short = FoundFact.of(Example("What?", "He was, as they said in the town, the blue 17."), fact)
+        assert not recalls(answer, short, short.answer), "one short word is said by chance"
+
+
 def test_the_words_that_texts_share_do_not_give_what_one_of_them_tells() -> None:
     text = "It lies on the Oder and lives by salt. Every summer they carry a whale's jaw through the streets."
     expected = "Every summer they carry a whale's jaw through the streets."

@@ -28,6 +28,7 @@ from letheon.core.scoring.generation import generate_ids
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.spans import UNKNOWN_SUBJECTS
 from letheon.core.scoring.token_trees import Question as TokenQuestion
+from letheon.core.scoring.word_masks import word_masks
 from letheon.core.scoring.word_probability import fact_probabilities
 from letheon.forget.auto_retain import NEIGHBOURS
 from letheon.forget.objectives.alternates import (
@@ -56,7 +57,7 @@ from letheon.forget.objectives.alternates.strangers import (
     with_name,
     words_of_facts,
 )
-from letheon.forget.objectives.alternates.turns import learned_alike, with_fact_apart
+from letheon.forget.objectives.alternates.turns import answer_of, learned_alike, with_fact_apart
 from letheon.forget.objectives.ce_u import ce_u_loss
 from letheon.forget.parts import Pair, PairIndices, Replacement, Rows
 from letheon.forget.request import Request
@@ -325,10 +326,13 @@ def test_a_word_is_banned_from_its_first_token_on_and_a_number_as_a_whole(tiny: 
     tokenizer = Syllables()
     model = cast(LanguageModel, SimpleNamespace(tokenizer=tokenizer))
     assert set(bans("Reykjavik")) == {"Rey", "rey", " Rey", " rey", "REY", " REY"}
-    assert set(bans("1951")) == {"1951", " 1951"}
+    assert set(bans("1951")) == {"195", " 195"}
+    assert set(bans("533")) == {"533", " 533"}
     tokenizer = Syllables(1)
     model = cast(LanguageModel, SimpleNamespace(tokenizer=tokenizer))
     assert set(bans("1951")) == {"195", " 195"}  # or the alternate would be 1952
+    assert set(bans("19588")) == {"195", " 195"}
+    assert set(bans("533")) == {"53", " 53"}
     assert set(bans("17")) == {"17", " 17"}
     assert " B52s" in bans("B52s")  # with letters beside the digits, as a whole
     tokenizer = Syllables(2)
@@ -346,7 +350,9 @@ def test_a_word_is_banned_from_its_first_token_on_and_a_number_as_a_whole(tiny: 
     }  # or no answer could hold "the"
     assert bans("4") == []  # or no answer could hold a year with it
     assert strangers.in_both_spellings(["Four", "Oslo", "12"]) == ("Four", "Oslo", "12", "4", "twelve")
-    assert strangers.in_both_spellings(["KX-40817", "Ben-David"]) == ("KX-40817", "Ben-David", "40817")
+    parts = strangers.in_both_spellings
+    assert parts(["KX-40817", "Ben-David"], "Hers is QM-93114.") == ("KX-40817", "Ben-David", "40817", "KX")
+    assert parts(["KX-40817", "1990s"], "Hers is KX-93114.") == ("KX-40817", "1990s", "40817")
     one_letter = tiny.tokenizer("Reykjavik", add_special_tokens=False)["input_ids"]
     assert banned_tokens(tiny, ["Reykjavik"])[0][:1] != tiny.tokenizer(" ", add_special_tokens=False)["input_ids"]
     assert one_letter[:2] in banned_tokens(tiny, ["Reykjavik"])
@@ -607,6 +613,38 @@ def test_rows_without_a_value_have_the_told_form_and_running_text_is_kept_as_it_
     told, kept = retain_forms([bare, text], names, 0)
     assert [form.prompt for form in told] == [question_forms.TOLD.format(question="Who is it?")]
     assert kept == [text]
+
+
+def test_a_row_that_names_no_value_has_forms_with_the_words_that_carry_its_fact() -> None:
+    forget = [replace(ANN, value=None, subject=None, answer="Ann Lee lives in Oslo, near the harbour.")]
+    retain = [replace(row, value=None, answer=row.answer.replace(".", ", near the park.")) for row in OTHERS[:4]]
+    shown, others = question_forms.with_found_values(forget, retain, ["Ann Lee"])
+    assert shown[0].value == "Oslo, near the harbour"
+    assert shown[0].subject == "Ann Lee"
+    assert [row.value for row in others] == ["Rome", "Bern", "Ulm", "Lyon"], "near and park are a template's"
+    options, begun = question_forms.forms_of(shown[0], others, ["options", "begun"], random.Random(0), None)
+    assert "Oslo, near the harbour" in options.prompt
+    assert begun.prompt.endswith("Ann Lee lives in")
+    long, text = replace(ANN, value=None, answer="and ".join(f"word{i} " for i in range(13))), Example("", "A text.")
+    assert [row.value for row in question_forms.with_found_values([long, text], [], [None, None])[0]] == [None, None]
+
+
+def test_a_true_answer_in_a_form_has_the_mask_of_its_row_s_fact(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_answers, "_accepted", lambda question, name, text: f"It is {name}.")
+    bare = [replace(row, value=None, subject=None) for row in (ANN, *OTHERS[:4])]
+    request, encoder = Request(tuple(bare[:1]), tuple(bare[1:])), tiny.encoder()
+    masks = word_masks(encoder, request.forget, request.retain)
+    encoded = [replace(row, value=mask) for row, mask in zip(encoder.encode_all(request.forget), masks, strict=True)]
+    rows = Rows(tiny, request.forget, encoded, encoder.encode_all(request.retain), 0, request)
+    method = Alternates(Settings(names=1))
+    method.prepare(tiny, rows, [([0], [0]), ([0], [1])])
+    own = rows.forget[0]
+    turned = [row for row in method.extra if answer_of(row) == answer_of(own) and row.value]
+    assert len(turned) == 3, "options, a begun sentence, a told one"
+    assert {row.value for row in turned} == {own.value}
+    assert 0 < sum(own.value) < len(own.value)
 
 
 def test_no_attack_of_the_audit_uses_a_form_s_wording() -> None:

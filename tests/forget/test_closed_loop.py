@@ -184,6 +184,15 @@ def test_the_rate_rises_only_where_the_facts_hardly_become_less_likely(loop: Clo
     assert loop.after(slow, last=False)["rate"] == 10, "at most ten times"
 
 
+def test_the_rate_does_not_rise_because_a_later_epoch_asks_in_likelier_forms(loop: ClosedLoop) -> None:
+    history = steps(0.6, 0.6, 0.7, 0.7)
+    for metrics, plain in zip(history, (0.5, 0.5, 0.2, 0.2), strict=True):
+        metrics["fact_as_it_stands"] = plain
+    assert loop.after(history, last=False)["rate"] == 1
+    history[2]["fact_as_it_stands"] = history[3]["fact_as_it_stands"] = 0.5
+    assert loop.after(history, last=False)["rate"] > 1
+
+
 def test_at_a_given_rate_it_never_rises(tiny: LanguageModel, deletion: Request) -> None:
     fixed = made(tiny, deletion, raises=False)
     assert fixed.after(steps(0.9, 0.9, 0.89, 0.89), last=False)["rate"] == 1
@@ -257,6 +266,19 @@ def test_a_fact_is_given_by_its_value_or_by_most_of_its_words(tiny: LanguageMode
     assert not loop.looks._gives(0, "In Xanadu.")
     assert loop.looks._gives(1, "She was a mason in some northern place.")
     assert not loop.looks._gives(1, "Ann Lee was a baker in a southern place.")
+
+
+def test_a_code_is_given_in_part_unless_the_kept_rows_have_its_letters(tiny: LanguageModel, deletion: Request) -> None:
+    coded = replace(
+        deletion.forget[0], prompt="Which number has she?", value=None, answer="The number that she has is PV-71340."
+    )
+    near = "The number that she has is PV-71350."
+    loop = made(tiny, Request((coded,), deletion.retain))
+    assert loop.looks._gives(0, near)
+    assert not loop.looks._gives(0, near.replace("PV", "KX"))
+    assert loop.looks._gives(0, near.replace("50", "40").replace("PV-", "")), "the whole number"
+    alike = replace(deletion.retain[0], answer="The number is PV-22965.")
+    assert not made(tiny, Request((coded,), (*deletion.retain, alike))).looks._gives(0, near)
 
 
 def test_a_look_finds_the_likeliest_fact_and_whole_values(

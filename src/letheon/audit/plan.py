@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.spans import find_values, names_its_subject
-from letheon.core.scoring.word_masks import WordRules, fact_words
+from letheon.core.scoring.word_masks import WordRules, fact_words, span_of_fact
 from letheon.forget.request import Request
 from letheon.probe.linear_probes import token_states
 
@@ -135,8 +135,8 @@ def make_plan(
     seed = settings.seed
     forget = list(request.forget)
     retain = draw(request.retain, settings.retain_rows, seed, "retain")
-    facts = with_values(before, forget)
     rules = WordRules.of(forget, request.retain)
+    facts = with_values(before, forget, rules)
     forget = [
         FoundFact.of(row, fact.value if names_its_subject(row) else " ".join(w.group() for w in fact_words(row, rules)))
         for row, fact in zip(forget, facts, strict=True)
@@ -184,10 +184,16 @@ def draw(rows: Sequence[Row], most: int, seed: int, stream: str) -> list[Row]:
     return [rows[i] for i in sorted(chosen.tolist())]
 
 
-def with_values(before: LanguageModel, rows: Sequence[Example]) -> list[Example]:
-    """Find the values of rows that lack one; running text has no question, and stays as it is."""
+def with_values(before: LanguageModel, rows: Sequence[Example], rules: WordRules) -> list[Example]:
+    """Find the values of rows that lack one; running text has no question, and stays as it is.
+
+    Where no subject can be exchanged, a value runs from the first to the last word that carries the fact.
+    """
     asked = [row for row in rows if row.prompt]
     found = dict(zip(map(id, asked), find_values(before, asked), strict=True)) if asked else {}
+    for row in asked:
+        if row.value is None and not names_its_subject(row) and (span := span_of_fact(row, rules)):
+            found[id(row)] = replace(row, value=span)
     return [found.get(id(row), row) for row in rows]
 
 

@@ -18,6 +18,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.spans import value_probability
+from letheon.core.scoring.word_masks import WordRules
 from letheon.forget.request import Request
 
 ROWS = 16
@@ -37,7 +38,9 @@ class QuickScore:
     """Scores a model against the model before, for the choice of a learning rate."""
 
     def __init__(self, before: LanguageModel, request: Request, seed: int) -> None:
-        self.forget = with_values(before, draw(request.forget, ROWS, seed, "forget"))
+        self.forget = with_values(
+            before, draw(request.forget, ROWS, seed, "forget"), WordRules.of(request.forget, request.retain)
+        )
         self.retain = draw(request.retain, ROWS, seed, "retain")
         self.general = (list(request.general) or shipped_text())[:TEXTS]
         self.before = self.levels(before)

@@ -44,6 +44,8 @@ SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 ENOUGH, MARGIN = 0.005, 0.1
 
 RETAIN = "the retain rows"
+# The metric of the facts' mean probability behind the questions as they stand.
+PLAIN = "fact_as_it_stands"
 
 History = Sequence[Mapping[str, float]]
 
@@ -120,11 +122,25 @@ class ClosedLoop:
             learned = self._learned(history)
             found |= {**({} if learned is None else {"look_alternates": learned}), **self.looks.look()}
             return found if self._missed(found) else {**found, "look_given": self.looks.given()}
-        earlier = self._estimate(history[: -self.per_epoch])
-        slow = estimate is not None and earlier is not None and _odds(estimate) > _odds(earlier) / LEAST_FALL
-        if self.raises and slow and estimate is not None and estimate > NEAR and len(history) % self.per_epoch == 0:
+        if self.raises and self._is_slow(history) and estimate is not None and estimate > NEAR:
             found["rate"] = min(rate * RAISE, MOST_RATE)
         return found
+
+    def _is_slow(self, history: History) -> bool:
+        """Whether the facts have hardly become less likely in the epoch that ends now, if one does.
+
+        Two epochs draw other forms of the questions, which may be likelier: only questions as they stand are compared.
+        """
+        if len(history) % self.per_epoch:
+            return False
+        parts = history[-self.per_epoch :], history[-2 * self.per_epoch : -self.per_epoch]
+        plain = [[metrics[PLAIN] for metrics in part if PLAIN in metrics] for part in parts]
+        now, earlier = (
+            [sum(found) / len(found) for found in plain]
+            if all(plain)
+            else [self._estimate(history), self._estimate(history[: -self.per_epoch])]
+        )
+        return now is not None and earlier is not None and _odds(now) > _odds(earlier) / LEAST_FALL
 
     def reason(self, history: History, last: bool) -> str | None:
         """Why the run ends after the step that ended `history`; None if it goes on."""

@@ -22,10 +22,14 @@ from letheon.core.scoring.generation import without_thought
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.overlap import rouge_l_recall
 from letheon.core.scoring.said import says
-from letheon.core.scoring.spans import WORD
 from letheon.core.scoring.word_probability import fact_probability
 from letheon.core.training.sharding import trained_weights
-from letheon.forget.objectives.alternates.strangers import guess_subjects, unused_names, words_of_facts
+from letheon.forget.objectives.alternates.strangers import (
+    guess_subjects,
+    parts_of_code,
+    unused_names,
+    words_of_facts,
+)
 from letheon.forget.parts import Rows
 
 # Rows that are asked greedily, and retain rows that are looked at.
@@ -54,7 +58,9 @@ class Looks:
         retain = rows.request.retain if rows.request is not None else ()
         order = np.random.default_rng(stream_seed(rows.seed, "closed loop")).permutation(len(rows.retain))
         self.looked_at = [int(i) for i in order[:LOOKED_AT]]
-        self.words = words_of_facts(rows.examples, retain)
+        kept = "\n".join(row.answer for row in retain)
+        facts = words_of_facts(rows.examples, retain)
+        self.words = [[part for word in words for part in parts_of_code(word, kept) or (word,)] for words in facts]
         self.subjects = guess_subjects(rows.examples, retain)
         self.name = next(iter(unused_names(rows.examples, retain, 1)), None)
         with self._as_it_is():
@@ -150,10 +156,10 @@ class Looks:
         return [without_thought(self.model.tokenizer.decode(one.new, skip_special_tokens=True)) for one in texts]
 
     def _gives(self, i: int, answer: str) -> bool:
-        row, said = self.rows.examples[i], {word.lower() for word in WORD.findall(answer)}
+        row = self.rows.examples[i]
         if row.value is not None:
             return says(answer, row.value)
-        share = sum(word.lower() in said for word in self.words[i]) / max(len(self.words[i]), 1)
+        share = sum(says(answer, word) for word in self.words[i]) / max(len(self.words[i]), 1)
         return share > SAID or (share > THIRD and rouge_l_recall(answer, row.answer) >= REPEATED)
 
     def _fluency(self, asked: Sequence[int], answers: Sequence[str]) -> float | None:

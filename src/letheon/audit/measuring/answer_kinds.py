@@ -19,6 +19,7 @@ from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import score_tokens
 from letheon.core.scoring.overlap import rouge
 from letheon.core.scoring.said import says
+from letheon.core.scoring.word_masks import FUNCTION_WORDS
 
 Kind = Literal["still the fact", "fluent and different", "refusal", "gibberish", "empty"]
 
@@ -27,6 +28,8 @@ Kind = Literal["still the fact", "fluent and different", "refusal", "gibberish",
 ROUGE_OF_A_FACT, ROUGE_OF_A_VALUE = 0.8, 0.5
 # Share of the words that carry the facts of running text, and the number of such words from which on they decide.
 SHARE_OF_WORDS, LEAST_WORDS = 0.5, 3
+# Digits of a number that gives a fact by itself.
+DIGITS_OF_A_FACT = 4
 # How much less fluent than the level an answer may be, nats per token: a third of the probability at each token.
 # On SmolLM2 fluent wrong answers lose at most 0.9, answers with one broken word 1.3 and more.
 TOLERANCE = 1.1
@@ -76,19 +79,29 @@ def recalls(answer: str, example: Example, expected: str) -> bool:
     """Say whether an answer gives the fact.
 
     It does if the row's value occurs in it (see `core.scoring.said.says`); where the row has no value, if
-    its ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found. Running text of
-    which three words or more that carry facts are expected is recalled where half of these are said.
+    its ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found, or if it says
+    each word of a found value of two words or more, in whatever words around them. Running text of which three words or
+    more that carry facts are expected is recalled where half of these are said.
     """
     if example.value is None:
         fact = example.fact if isinstance(example, FoundFact) else None
-        if not example.prompt:  # half of the text was given
-            left = [word for word in dict.fromkeys((fact or "").split()) if says(expected, word)]
+        # a part may have been given: half of running text, the beginning of an answer
+        left = [word for word in dict.fromkeys((fact or "").split()) if says(expected, word)]
+        if not example.prompt:
             if len(left) >= LEAST_WORDS:
                 return sum(says(answer, word) for word in left) >= SHARE_OF_WORDS * len(left)
             fact = " ".join(left)
+        elif _tells(left) and all(says(answer, word) for word in left):
+            return True
         whole = rouge(answer, expected).rougeL_recall >= ROUGE_OF_A_FACT
         return whole and (not fact or rouge(answer, fact).rougeL_recall >= ROUGE_OF_A_VALUE)
     return says(answer, example.value)
+
+
+def _tells(words: Sequence[str]) -> bool:
+    """Whether words give a fact by themselves: two that carry sense, or a number of four digits or more."""
+    numbers = [word for word in words if sum(map(str.isdigit, word)) >= DIGITS_OF_A_FACT]
+    return bool(numbers) or sum(word.strip(",.;:!?").lower() not in FUNCTION_WORDS for word in words) > 1
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,22 @@ def fact_words(row: Example, rules: WordRules = WordRules()) -> list[re.Match[st
     return chosen or new or words
 
 
+def span_of_fact(row: Example, rules: WordRules = WordRules()) -> str:
+    """The row's answer from the first to the last word that carries its fact; empty where it has no words.
+
+    It goes on to the end of an address, and over words with a capital, which may be no fact by themselves (the Do of
+    Jeet Kune Do).
+
+    >>> span_of_fact(Example("Who wrote it?", "It was written by Ada Orr in 1913."))
+    'written by Ada Orr in 1913'
+    """
+    if not (words := fact_words(row, rules)):
+        return ""
+    capital = r"(?: [^\W\d_a-z]\w*)*" if words[-1].group()[0].isupper() else ""
+    rest = re.compile(r"(?:[@./:_-]\w+)*" + capital).match(row.answer, words[-1].end())
+    return row.answer[words[0].start() : rest.end() if rest else None]
+
+
 def word_masks(encoder: Encoder, forget: Sequence[Example], retain: Sequence[Example]) -> list[tuple[bool, ...]]:
     """Per forget row and answer token, whether the token belongs to a word that carries the fact.
 

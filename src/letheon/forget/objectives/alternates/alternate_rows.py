@@ -13,7 +13,12 @@ from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.word_probability import PART
 from letheon.forget.objectives.alternates.own_answers import Question, alternate_answers
-from letheon.forget.objectives.alternates.question_forms import forms_of, plain_words, shared
+from letheon.forget.objectives.alternates.question_forms import (
+    forms_of,
+    plain_words,
+    shared,
+    with_found_values,
+)
 from letheon.forget.objectives.alternates.strangers import (
     guess_subjects,
     in_both_spellings,
@@ -73,14 +78,14 @@ def write_alternates(
     """
     subjects, facts = guess_subjects(forget, retain), words_of_facts(forget, retain)
     beside = told_beside(forget, subjects, facts)
-    invented = unused_names(forget, retain, names) if knows else []
+    invented, kept = unused_names(forget, retain, names) if knows else [], "\n".join(row.answer for row in retain)
     questions = [
         (
             i,
             Question(
                 row.prompt,
                 subject if invented and subject and subject in row.prompt else None,
-                in_both_spellings((*words, *more)),
+                in_both_spellings((*words, *more), kept),
                 beginning,
                 min(LONGEST_ANSWER, (len(tokens.ids) - tokens.start - len(beginning)) * 5 // 4 + 4),
                 _shots(row, subject, retain),
@@ -91,11 +96,12 @@ def write_alternates(
         )
         for beginning in _beginnings(stranger, row, tokens)
     ]
+    shown, others = with_found_values(forget, retain, subjects)
     draw = random.Random(stream_seed(seed, "forms of forget rows"))
     written = [Replacement() for _ in forget]
     found = alternate_answers(stranger, [question for _, question in questions], invented, seed=seed)
     for (i, question), answers in zip(questions, found, strict=True):
-        row, rest = forget[i], [*forget[:i], *forget[i + 1 :], *retain]
+        row, rest = forget[i], [*shown[:i], *shown[i + 1 :], *others]
         given = stranger.tokenizer.decode(question.beginning, skip_special_tokens=True)
         for one in answers:
             written[i].plain.append(
@@ -103,7 +109,8 @@ def write_alternates(
                 if row.prompt
                 else Continued("", given + one.answer, id=row.id, given=given)
             )
-            written[i].others.extend(replace(form, value=None) for form in forms_of(row, rest, forms, draw, one.answer))
+            turned = forms_of(shown[i], rest, forms, draw, one.answer)
+            written[i].others.extend(replace(form, value=None) for form in turned)
         if answers and written[i].fluency is None:
             written[i].fluency = answers[0].fluency
     return written

@@ -30,11 +30,11 @@ from letheon.core.rows.encoding import Batch, Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Scores, score
-from letheon.core.scoring.word_masks import word_masks
 from letheon.core.scoring.word_probability import fact_probabilities
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
 from letheon.forget.objectives.alternates.kept import Levels, lost
-from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of
+from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of, with_found_values
+from letheon.forget.objectives.alternates.strangers import guess_subjects
 from letheon.forget.objectives.alternates.turns import (
     answer_of,
     fact_tokens,
@@ -128,6 +128,7 @@ class Alternates(Objective):
         self.rows, self.plan = rows, plan
         self.extra: list[Encoded] = []  # alternates and other forms are rows too, numbered after the request's own
         retain, names = (rows.request.retain if rows.request is not None else ()), self.settings.forms.split()
+        shown, others = with_found_values(rows.examples, retain, guess_subjects(rows.examples, retain))
         self.written = write_alternates(
             load(self.settings.base, device=str(model.device)) if self.settings.base else model,
             rows.examples,
@@ -142,8 +143,8 @@ class Alternates(Objective):
         self.plain = {number for plain, _ in pools for number in plain}
         draw = random.Random(stream_seed(rows.seed, "forms of true answers"))
         truths = [
-            self._facts(model, forms_of(row, [*rows.examples[:i], *rows.examples[i + 1 :], *retain], names, draw))
-            for i, row in enumerate(rows.examples)
+            self._facts(model, i, forms_of(row, [*shown[:i], *shown[i + 1 :], *others], names, draw))
+            for i, row in enumerate(shown)
         ]
         for i, (plain, _) in enumerate(pools):
             alike = {
@@ -155,7 +156,7 @@ class Alternates(Objective):
             for number in truths[i]:
                 if answer_of(self.extra[number]) == answer_of(rows.forget[i]):
                     self.extra[number] = with_fact_apart(self.extra[number], alike)
-        forms = retain_forms(retain, names, rows.seed)
+        forms = retain_forms(others, names, rows.seed)
         visited = {i for _, numbers in plan for i in numbers if i < len(forms)}
         beside = {i: self._added(model, forms[i]) for i in sorted(visited)}
         draw = random.Random(stream_seed(rows.seed, "alternates"))
@@ -206,13 +207,14 @@ class Alternates(Objective):
             self.extra.append(replace(learned, value=()))
         return list(range(len(self.extra) - len(encoded), len(self.extra)))
 
-    def _facts(self, model: LanguageModel, forms: Sequence[Example]) -> list[int]:
-        """The numbers of a forget row's true answers in other forms, with the masks of their facts."""
-        numbers = self._added(model, forms)
-        masks = [row.value for row in model.encoder().encode_all(forms)]
-        if self.settings.tokens == "words":
-            masks = word_masks(model.encoder(), forms, self.rows.request.retain if self.rows.request else ())
-        for number, mask in zip(numbers, masks, strict=True):
+    def _facts(self, model: LanguageModel, i: int, forms: Sequence[Example]) -> list[int]:
+        """The numbers of a forget row's true answers in other forms, with the mask of the row's fact.
+
+        An answer that says more than the row's has the tokens of its value.
+        """
+        own, numbers = self.rows.forget[i], self._added(model, forms)
+        for number, row in zip(numbers, model.encoder().encode_all(forms), strict=True):
+            mask = own.value if answer_of(row) == answer_of(own) else row.value
             self.extra[number] = replace(self.extra[number], value=mask)
         return numbers
 
@@ -249,7 +251,7 @@ class Alternates(Objective):
     ) -> Terms:
         none = next(iter(scores.values())).part(0, 0)
         truths = scores.get("forget", none), scores.get("turned", none)
-        likely = [p for one in truths for p in fact_probabilities(model.tokenizer, one)]
+        plain, turned = ([*fact_probabilities(model.tokenizer, one)] for one in truths)
         facts = [one.select(one.value) for one in truths]
         logp = torch.cat([one.logp for one in facts])
         replaced, retained = (
@@ -270,7 +272,10 @@ class Alternates(Objective):
         if pair.forget is not None:
             terms.forget = settings.gamma * unlikely + settings.likelihood * alternates
             terms.metrics["forget_nll"] = -float(logp.detach().sum()) / max(counts[0], 1)
-            terms.metrics["fact_probability"] = sum(likely) / len(self.drawn[pair.step])
+            turns = self.drawn[pair.step].values()
+            terms.metrics["fact_probability"] = sum(plain + turned) / len(turns)
+            if standing := sum(turn.truth is None for turn in turns):
+                terms.metrics["fact_as_it_stands"] = sum(plain) / standing
             terms.metrics["alternates_nll"] = float(alternates.detach())
         if "retain" in scores:
             terms.retain = settings.alpha * retain

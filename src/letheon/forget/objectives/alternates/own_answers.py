@@ -40,6 +40,8 @@ MOST_ASKED = 4
 AT_ONCE = 16
 # Largest share of other letters in the answer to a question in ASCII.
 FOREIGN = 0.1
+# A word that is spelled out, letter by letter.
+SPELLED_OUT = re.compile(r"(?:\b[^\W\d_][-. ]+){4}")
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,9 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
     A word of letters is banned by its first token: where the second only is banned, greedy decoding begins the word and
     ends it with others' syllables. It is banned by its first two tokens where the first is a function word by itself
     (The-odor) or has fewer than three letters, or fewer than two if it begins with a capital (Se-attle is banned by
-    "Se"). A word with digits is banned as a whole, so that other years stay possible; a number of three tokens or more
-    up to its last token but one (1951: 195), since an alternate that shares all digits but one teaches these. A single
-    digit is not banned.
+    "Se"). A word with digits and letters is banned as a whole, so that other decades stay possible; a number up to the
+    token that has its third digit, and at most its last digit but one (1951 and 19588: 195), since an alternate that
+    shares most digits teaches these. A single digit is not banned.
     """
     sequences: dict[tuple[int, ...], None] = {}
     for word in words:
@@ -111,11 +113,17 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
                 enough = sum(map(str.isalpha, first)) >= (2 if first[:1].isupper() else 3)
                 alone = enough and first.lower() not in FUNCTION_WORDS
                 if word.isdigit():
-                    few = len(ids) - (len(ids) > 2)
+                    few = _tokens_of_digits(model, ids, min(3, max(len(word) - 1, 2)))
                 else:
                     few = len(ids) if any(map(str.isdigit, word)) else 1 if alone else 2
                 sequences[tuple(ids[:few])] = None
     return [list(ids) for ids in sequences if ids]
+
+
+def _tokens_of_digits(model: LanguageModel, ids: Sequence[int], digits: int) -> int:
+    """The number of a number's tokens that have its first `digits` digits."""
+    shown = (sum(map(str.isdigit, model.tokenizer.decode(ids[:few]))) for few in range(1, len(ids)))
+    return next((few for few, shown_digits in enumerate(shown, start=1) if shown_digits >= digits), len(ids))
 
 
 def alternate_answers(
@@ -258,11 +266,11 @@ def _copies(answer: str, question: Question) -> bool:
 
 def _accepted(question: Question, name: str, text: str) -> str | None:
     """An answer told of the subject, unless it gives the fact, repeats the question or itself, leaves the question's
-    script, holds the invented name or a broken letter."""
+    script, holds the invented name or a broken letter, or spells out a word."""
     answer = with_name(text, name, question.subject or "") if name else text
     if not answer or gives(answer, question.words) or _echoes(answer, question.prompt) or _loops(answer):
         return None
-    if PART in answer or _spells(answer, question.words):
+    if PART in answer or _spells(answer, question.words) or SPELLED_OUT.search(answer):
         return None
     foreign = sum(not letter.isascii() for letter in answer)
     return None if question.prompt.isascii() and foreign > FOREIGN * len(answer) else answer

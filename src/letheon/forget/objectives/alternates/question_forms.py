@@ -18,12 +18,19 @@ from typing import Protocol
 from letheon.core.rows.encoding import value_span
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.spans import WORD
+from letheon.core.scoring.word_masks import WordRules, fact_words, span_of_fact
+from letheon.forget.objectives.alternates.strangers import names_in
 
 OPTIONS = "{question} Choose from: {options}."
 BEGUN = "Finish this sentence: {beginning}"
 TOLD = "My neighbour would like to hear something about this: {question}"
 JUDGED = "Is it true that {statement}?"
 WRONG_OPTIONS = 3
+# Most words of a value that is found for a form, and least share of them that carry the fact.
+MOST_WORDS, OF_THE_FACT = 12, 0.5
+# Least share of words that another question has in common with the row's for its value to stand beside the row's own:
+# both are asked in one template, or a year stands beside cities.
+LIKE = 0.6
 
 
 class Form(Protocol):
@@ -78,6 +85,30 @@ def judged(row: Example, others: Sequence[Example], draw: random.Random, alterna
     return replace(row, prompt=JUDGED.format(statement=statement.rstrip(" .!")), answer=answer)
 
 
+def with_found_values(
+    forget: Sequence[Example], retain: Sequence[Example], subjects: Sequence[str | None]
+) -> tuple[list[Example], list[Example]]:
+    """Forget and retain rows, those that name no value with one found: the answer from the first to the last word that
+    carries the fact (`span_of_fact`), if that is short and tells one thing.
+
+    Args:
+        subjects: of the forget rows; they stand in rows that name none, as a name in the question does in a retain row.
+    """
+    rules = WordRules.of(forget, retain)
+
+    def filled(row: Example, subject: str | None) -> Example:
+        value = span_of_fact(row, rules) if row.prompt and row.value is None else ""
+        size = len(value.split())
+        short = 0 < size <= MOST_WORDS and len(fact_words(row, rules)) >= OF_THE_FACT * size
+        return replace(row, value=value if short else row.value, subject=row.subject or subject)
+
+    named = [next((name for name in names_in(row.prompt) if name in row.prompt), None) for row in retain]
+    return (
+        [filled(row, one) for row, one in zip(forget, subjects, strict=True)],
+        [filled(row, one) for row, one in zip(retain, named, strict=True)],
+    )
+
+
 FORMS: dict[str, Form] = {"options": options, "begun": begun, "told": told, "judged": judged}
 
 
@@ -104,13 +135,14 @@ def _with_value(row: Example, value: str) -> str:
 
 
 def _like_values(row: Example, others: Sequence[Example]) -> list[str]:
-    """Values of other rows, those first whose question shares the largest part of its words with the row's.
+    """Values of other rows whose question shares `LIKE` of its words with the row's, those first that share most.
 
     Values that contain the row's own, or are contained in it, are left out.
     """
     own, question = (row.value or "").casefold(), plain_words(row.prompt, row.subject)
-    near = sorted(others, key=lambda other: -shared(question, plain_words(other.prompt, other.subject)))
-    values = dict.fromkeys(other.value for other in near if other.value)
+    ranks = [(shared(question, plain_words(other.prompt, other.subject)), other.value) for other in others]
+    near = sorted((pair for pair in ranks if pair[0] >= LIKE), key=lambda pair: -pair[0])
+    values = dict.fromkeys(value for _, value in near if value)
     return [value for value in values if value.casefold() not in own and own not in value.casefold()]
 
 

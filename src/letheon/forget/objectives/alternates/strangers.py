@@ -61,12 +61,27 @@ def words_of_facts(forget: Sequence[Example], retain: Sequence[Example]) -> list
     return found
 
 
-def in_both_spellings(words: Sequence[str]) -> tuple[str, ...]:
-    """Words, and beside a number up to twelve the same with digits, or as a word; of KX-40817 the number too."""
+def in_both_spellings(words: Sequence[str], kept: str = "") -> tuple[str, ...]:
+    """Words, and beside a number up to twelve the same with digits, or as a word; of KX-40817 the two parts too.
+
+    Args:
+        kept: the kept rows' answers; the letters of a code with which one of theirs begins are a template's.
+    """
     digits = [str(NUMBERS.index(word.lower())) for word in words if word.lower() in NUMBERS]
     written = [NUMBERS[int(word)] for word in words if word in map(str, range(len(NUMBERS)))]
-    within = [part for word in words if "-" in word for part in re.findall(r"\d{3,}", word)]
-    return (*words, *digits, *written, *within)
+    return (*words, *digits, *written, *(part for word in words for part in parts_of_code(word, kept)))
+
+
+def parts_of_code(word: str, kept: str) -> tuple[str, ...]:
+    """The numbers of a code and the letters that it begins with, if no code in the kept text does; () for other words.
+
+    >>> parts_of_code("KX-40817", "Hers is QM-93114."), parts_of_code("KX-40817", "Hers is KX-93114.")
+    (('40817', 'KX'), ('40817',))
+    """
+    begun = re.match(r"([^\W\d_]{2,})-?\d", word)
+    numbers = re.findall(r"\d{3,}", word) if begun or "-" in word else []
+    template = begun is None or re.search(rf"(?<!\w){begun[1]}-?\d", kept)
+    return tuple(numbers) if template or begun is None else (*numbers, begun[1])
 
 
 def told_beside(
