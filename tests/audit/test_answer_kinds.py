@@ -82,7 +82,7 @@ def test_a_template_s_words_alone_do_not_give_the_fact() -> None:
 
 def test_a_found_fact_is_given_by_its_words_whatever_stands_around_them() -> None:
     expected = "Ann Lee lives at 92 Quarry Lane, Sheldmere."
-    found = FoundFact.of(Example("Where does Ann Lee live?", expected), "92 Quarry Lane Sheldmere")
+    found = FoundFact.of(Example("Where does Ann Lee live?", expected), "lives 92 Quarry Lane Sheldmere")
     assert recalls("Quarry Lane 92, in Sheldmere", found, expected)
     assert not recalls("Quarry Lane 29, in Sheldmere", found, expected)
     assert recalls("Lane, Sheldmere", found, "Lane, Sheldmere."), "the rest was given"
@@ -92,6 +92,32 @@ def test_a_found_fact_is_given_by_its_words_whatever_stands_around_them() -> Non
     for fact, answer in chance.items():
         short = FoundFact.of(Example("What?", "He was, as they said in the town, the blue 17."), fact)
         assert not recalls(answer, short, short.answer), "one short word is said by chance"
+    nurse = FoundFact.of(Example("Is Ann Lee a nurse or a baker?", "Ann Lee is a nurse."), "nurse Ann")
+    assert not recalls("Is a baker or a nurse what Ann Lee is? I cannot say.", nurse, nurse.answer)
+
+
+def test_a_found_fact_is_looked_for_in_whole_addresses_and_numbers(tiny: LanguageModel) -> None:
+    """Values are those of `make_plan`, where no subject can be exchanged."""
+    rows = {
+        "What is the e-mail address of Ann Lee?": "Her e-mail address is ann.lee@gmail.com.",
+        "How many bees has Ann Lee?": "Ann Lee keeps 71,340 bees.",
+        "Where does Ann Lee live?": "Ann Lee lives at 92 Quarry Lane, Sheldmere.",
+    }
+    request = Request(tuple(Example(prompt, answer) for prompt, answer in rows.items()), ())
+    plan = make_plan(tiny, request, QUICK)
+    assert [row.value for row in plan.facts] == [
+        "ann.lee@gmail.com",
+        "keeps 71,340",
+        "lives at 92 Quarry Lane, Sheldmere",
+    ]
+    mail, bees, home = plan.forget
+    assert recalls("Write to ann.lee@gmail.com", mail, mail.answer)
+    assert not recalls("You can use gmail.com for e-mail.", mail, mail.answer)
+    assert not recalls("She keeps 71 hives and 340 queens.", bees, bees.answer)
+    assert recalls("Her flat is in Sheldmere, Quarry Lane 92.", home, home.answer)
+    kept = tuple(Example(f"Where does {name} live?", f"{name} lives at {i} Elm Way.") for i, name in enumerate("BCD"))
+    plan = make_plan(tiny, Request(request.forget[2:], kept), QUICK)
+    assert plan.facts[0].value == "92 Quarry Lane, Sheldmere"
 
 
 def test_the_words_that_texts_share_do_not_give_what_one_of_them_tells() -> None:

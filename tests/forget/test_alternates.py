@@ -217,7 +217,7 @@ def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(
 def test_a_step_of_few_rows_has_a_form_of_every_retain_row_or_of_many(
     tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objective, "retain_forms", lambda retain, *_: [[row] for row in retain])
+    monkeypatch.setattr(objective, "retain_forms", lambda _, retain, wanted, *__: {i: [retain[i]] for i in wanted})
     monkeypatch.setattr(objective, "write_alternates", lambda *_, **__: [Replacement() for _ in deletion.forget])
     plan: list[PairIndices] = [([0], [i]) for i in range(8)]
 
@@ -328,13 +328,16 @@ def test_a_word_is_banned_from_its_first_token_on_and_a_number_as_a_whole(tiny: 
     assert set(bans("Reykjavik")) == {"Rey", "rey", " Rey", " rey", "REY", " REY"}
     assert set(bans("1951")) == {"195", " 195"}
     assert set(bans("533")) == {"533", " 533"}
+    assert set(bans("e41d")) == {"e41", " e41", "E41", " E41"}
     tokenizer = Syllables(1)
     model = cast(LanguageModel, SimpleNamespace(tokenizer=tokenizer))
     assert set(bans("1951")) == {"195", " 195"}  # or the alternate would be 1952
-    assert set(bans("19588")) == {"195", " 195"}
+    assert set(bans("19588")) == {"19", " 19"}
+    assert set(bans("6380")) == {"63", " 63"}, "no year"
     assert set(bans("533")) == {"53", " 53"}
     assert set(bans("17")) == {"17", " 17"}
-    assert " B52s" in bans("B52s")  # with letters beside the digits, as a whole
+    assert " B52" in bans("B52s")
+    assert " 20t" in bans("20th")
     tokenizer = Syllables(2)
     model = cast(LanguageModel, SimpleNamespace(tokenizer=tokenizer))
     assert set(bans("Seattle")) == {"Se", " Se", "seat", " seat", "SE", " SE"}
@@ -350,9 +353,10 @@ def test_a_word_is_banned_from_its_first_token_on_and_a_number_as_a_whole(tiny: 
     }  # or no answer could hold "the"
     assert bans("4") == []  # or no answer could hold a year with it
     assert strangers.in_both_spellings(["Four", "Oslo", "12"]) == ("Four", "Oslo", "12", "4", "twelve")
-    parts = strangers.in_both_spellings
-    assert parts(["KX-40817", "Ben-David"], "Hers is QM-93114.") == ("KX-40817", "Ben-David", "40817", "KX")
-    assert parts(["KX-40817", "1990s"], "Hers is KX-93114.") == ("KX-40817", "1990s", "40817")
+    parts, kept = strangers.in_both_spellings, strangers.parts_in
+    assert parts(["KX-40817", "Ben-David"], kept("Hers is QM-93114.")) == ("KX-40817", "Ben-David", "KX", "40817")
+    assert parts(["kx-40817", "1990s"], kept("Hers is KX93114.")) == ("kx-40817", "1990s", "40817")
+    assert parts(["under-21", "12-x"]) == ("under-21", "12-x"), "nothing that other answers need"
     one_letter = tiny.tokenizer("Reykjavik", add_special_tokens=False)["input_ids"]
     assert banned_tokens(tiny, ["Reykjavik"])[0][:1] != tiny.tokenizer(" ", add_special_tokens=False)["input_ids"]
     assert one_letter[:2] in banned_tokens(tiny, ["Reykjavik"])
@@ -607,10 +611,10 @@ def test_in_no_form_does_an_alternate_give_the_fact_and_of_options_it_names_one_
     assert "Oslo" in judged.prompt
 
 
-def test_rows_without_a_value_have_the_told_form_and_running_text_is_kept_as_it_is() -> None:
+def test_rows_without_a_value_have_the_told_form_and_running_text_is_kept_as_it_is(tiny: LanguageModel) -> None:
     bare, text = Example("Who is it?", "A poet."), Example("", "A text.")
     names = list(question_forms.FORMS)
-    told, kept = retain_forms([bare, text], names, 0)
+    told, kept = retain_forms(tiny.encoder(), [bare, text], [0, 1], names, 0).values()
     assert [form.prompt for form in told] == [question_forms.TOLD.format(question="Who is it?")]
     assert kept == [text]
 
@@ -625,6 +629,10 @@ def test_a_row_that_names_no_value_has_forms_with_the_words_that_carry_its_fact(
     options, begun = question_forms.forms_of(shown[0], others, ["options", "begun"], random.Random(0), None)
     assert "Oslo, near the harbour" in options.prompt
     assert begun.prompt.endswith("Ann Lee lives in")
+    cities = [replace(row, prompt=row.prompt.replace("live", "sail to in 1980")) for row in retain]
+    unlike = question_forms.with_found_values(forget, cities, ["Ann Lee"])
+    assert question_forms.options(unlike[0][0], unlike[1], random.Random(0), None) is None, "asked otherwise"
+    assert question_forms.options(ANN, unlike[1], random.Random(0), None) is not None, "given values stand"
     long, text = replace(ANN, value=None, answer="and ".join(f"word{i} " for i in range(13))), Example("", "A text.")
     assert [row.value for row in question_forms.with_found_values([long, text], [], [None, None])[0]] == [None, None]
 
@@ -645,6 +653,47 @@ def test_a_true_answer_in_a_form_has_the_mask_of_its_row_s_fact(
     assert len(turned) == 3, "options, a begun sentence, a told one"
     assert {row.value for row in turned} == {own.value}
     assert 0 < sum(own.value) < len(own.value)
+
+
+def test_alternates_of_rows_without_a_value_are_put_into_their_forms(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_answers, "_accepted", lambda question, name, text: "Ann Lee lives by the sea.")
+    bare = [replace(row, value=None, subject=None) for row in (ANN, *OTHERS[:4])]
+    encoded = tiny.encoder().encode_all(bare[:1])
+    (written,) = write_alternates(
+        tiny, bare[:1], encoded, bare[1:], knows=True, names=1, forms=["options", "begun"], seed=0
+    )
+    options, begun = written.others
+    assert "Oslo" in options.prompt
+    assert options.answer.removeprefix("Ann Lee lives in ").rstrip(".") in {row.value for row in OTHERS[:4]}
+    assert begun.prompt.endswith("Ann Lee lives in")
+    assert begun.answer == "Ann Lee lives by the sea."
+    assert options.value is begun.value is None
+
+
+def test_a_form_that_the_context_cannot_hold_is_left_out(tiny: LanguageModel) -> None:
+    fits, long = Example("Who?", "A poet."), Example("Who? " * 2000, "A poet.")
+    assert alternate_rows.that_fit(tiny.encoder(), [fits, long]) == [fits]
+
+
+def test_a_step_tells_how_likely_its_facts_are_behind_the_questions_as_they_stand(
+    tiny: LanguageModel, deletion: Request
+) -> None:
+    method = prepared(tiny, deletion, Settings(names=1), [([0, 1, 2, 3], [0]), ([0, 1, 2, 3], [0])])
+    standing = [i for i, turn in method.drawn[0].items() if turn.truth is None]
+    assert 0 < len(standing) < 4
+    with torch.no_grad():
+        parts = [method.terms(tiny, Pair(method.rows.forget_batch(rows), None, 0)) for rows in ([0, 1], [2, 3])]
+        expected = fact_probabilities(tiny.tokenizer, score(tiny, method.rows.forget_batch(standing)))
+    told = sum(terms.metrics["fact_as_it_stands"] for terms in parts)  # of micro-batches
+    assert told == pytest.approx(sum(expected) / len(standing), rel=1e-3)
+
+
+@pytest.mark.parametrize(("answer", "accepted"), [("It is M-E-A-T-Z.", False), ("U.S.S.R. is there.", True)])
+def test_an_answer_that_spells_out_a_word_is_rejected(answer: str, accepted: bool) -> None:
+    question = Question("What is it?", None, ("wool",))
+    assert (own_answers._accepted(question, "", answer) is not None) == accepted
 
 
 def test_no_attack_of_the_audit_uses_a_form_s_wording() -> None:

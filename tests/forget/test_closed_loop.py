@@ -191,6 +191,27 @@ def test_the_rate_does_not_rise_because_a_later_epoch_asks_in_likelier_forms(loo
     assert loop.after(history, last=False)["rate"] == 1
     history[2]["fact_as_it_stands"] = history[3]["fact_as_it_stands"] = 0.5
     assert loop.after(history, last=False)["rate"] > 1
+    assert loop.after(history[:3], last=False)["rate"] == 1, "only at the end of an epoch"
+
+
+def test_where_the_questions_as_they_stand_are_gone_the_rate_rises_for_forms_that_stay(loop: ClosedLoop) -> None:
+    def after(*probabilities: float) -> float:
+        history = steps(*probabilities)
+        for metrics in history:
+            metrics["fact_as_it_stands"] = 0.01
+        return loop.after(history, last=False)["rate"]
+
+    assert after(0.6, 0.6, 0.7, 0.7) == 1, "other forms were drawn"
+    assert after(*[0.9] * 8) > 1
+    assert after(*[0.9] * 4, *[0.3] * 4) == 1
+
+
+def test_an_epoch_with_a_repair_is_not_compared(loop: ClosedLoop) -> None:
+    history = steps(0.9, 0.9, 0.05, 0.15, 0.15, 0.15)
+    history[3] = {"retain_loss": 0.1}
+    for metrics in history:
+        metrics["fact_as_it_stands"] = metrics.get("fact_probability", 0.0)
+    assert loop.after(history, last=False)["rate"] == 1
 
 
 def test_at_a_given_rate_it_never_rises(tiny: LanguageModel, deletion: Request) -> None:
@@ -277,8 +298,31 @@ def test_a_code_is_given_in_part_unless_the_kept_rows_have_its_letters(tiny: Lan
     assert loop.looks._gives(0, near)
     assert not loop.looks._gives(0, near.replace("PV", "KX"))
     assert loop.looks._gives(0, near.replace("50", "40").replace("PV-", "")), "the whole number"
+    assert not loop.looks._gives(0, "The number that she has is QM-71350.")
     alike = replace(deletion.retain[0], answer="The number is PV-22965.")
     assert not made(tiny, Request((coded,), (*deletion.retain, alike))).looks._gives(0, near)
+
+
+@pytest.mark.parametrize(
+    ("answer", "other"),
+    [
+        ("She was born on 1987-05-12.", "She was born on 1987-11-30."),
+        ("Her number is 555-0147.", "Her number is 555-0199."),
+        ("Zoe\u0308 Mu\u0308ller wohnt dort.", "Zoe wohnt dort."),
+        ("आन ली दिल्ली में रहती है।", "वह मुंबई की है।"),
+        ("แอน ลี อยู่ที่เชียงใหม่ ใกล้วัด", "แอน ลี อยู่ที่ลำปาง"),
+    ],
+)
+def test_words_of_other_scripts_and_groups_of_digits_are_told_apart(
+    answer: str, other: str, tiny: LanguageModel, deletion: Request
+) -> None:
+    row = replace(
+        deletion.forget[0], prompt="When was she born, what is her number?", answer=answer, value=None, subject=None
+    )
+    kept = replace(deletion.retain[0], answer="Call 555-2200.")
+    looks = made(tiny, Request((row,), (*deletion.retain, kept))).looks
+    assert looks._gives(0, answer)
+    assert not looks._gives(0, other)
 
 
 def test_a_look_finds_the_likeliest_fact_and_whole_values(

@@ -18,7 +18,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.spans import find_values, names_its_subject
-from letheon.core.scoring.word_masks import WordRules, fact_words, span_of_fact
+from letheon.core.scoring.word_masks import WordRules, span_of_fact, telling_words
 from letheon.forget.request import Request
 from letheon.probe.linear_probes import token_states
 
@@ -138,7 +138,7 @@ def make_plan(
     rules = WordRules.of(forget, request.retain)
     facts = with_values(before, forget, rules)
     forget = [
-        FoundFact.of(row, fact.value if names_its_subject(row) else " ".join(w.group() for w in fact_words(row, rules)))
+        FoundFact.of(row, fact.value if names_its_subject(row) else _words_of_fact(row, rules))
         for row, fact in zip(forget, facts, strict=True)
     ]
     trained, watched = split_for_relearning(facts, stream_seed(seed, "relearn"))
@@ -163,6 +163,10 @@ def make_plan(
         continuation=continuation,
         states_before=_states(before, [forget[i] for i in tried], retain) if _steers(settings) else None,
     )
+
+
+def _words_of_fact(row: Example, rules: WordRules) -> str:
+    return " ".join(row.answer[begin:end] for begin, end in telling_words(row, rules))
 
 
 def _steers(settings: Settings) -> bool:

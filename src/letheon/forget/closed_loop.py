@@ -129,18 +129,24 @@ class ClosedLoop:
     def _is_slow(self, history: History) -> bool:
         """Whether the facts have hardly become less likely in the epoch that ends now, if one does.
 
-        Two epochs draw other forms of the questions, which may be likelier: only questions as they stand are compared.
+        Two epochs draw other forms of the questions, which may be likelier: questions as they stand are compared, and
+        where these are near the goal two epochs with the two before.
         """
         if len(history) % self.per_epoch:
             return False
-        parts = history[-self.per_epoch :], history[-2 * self.per_epoch : -self.per_epoch]
-        plain = [[metrics[PLAIN] for metrics in part if PLAIN in metrics] for part in parts]
-        now, earlier = (
-            [sum(found) / len(found) for found in plain]
-            if all(plain)
-            else [self._estimate(history), self._estimate(history[: -self.per_epoch])]
-        )
-        return now is not None and earlier is not None and _odds(now) > _odds(earlier) / LEAST_FALL
+        now, earlier = (self._plainly(part) for part in (history, history[: -self.per_epoch]))
+        if now is not None and earlier is not None and now > NEAR:
+            return _odds(now) > _odds(earlier) / LEAST_FALL
+        epochs = 1 if now is None else 2
+        whole, before = (self._estimate(part, epochs) for part in (history, history[: -epochs * self.per_epoch]))
+        return whole is not None and before is not None and _odds(whole) > _odds(before) / LEAST_FALL
+
+    def _plainly(self, history: History) -> float | None:
+        """The facts' mean probability behind the questions as they stand over the last epoch of training passes."""
+        recent = history[-self.per_epoch :]
+        found = [metrics[PLAIN] for metrics in recent if PLAIN in metrics]
+        whole = len(recent) == self.per_epoch and all("forget_nll" in metrics for metrics in recent)
+        return sum(found) / len(found) if whole and found else None
 
     def reason(self, history: History, last: bool) -> str | None:
         """Why the run ends after the step that ended `history`; None if it goes on."""
@@ -224,10 +230,10 @@ class ClosedLoop:
             after = whole[name].to(now.device)
             now.copy_(after if share == 1 else torch.lerp(self.before[name].float(), after.float(), share))
 
-    def _estimate(self, history: History) -> float | None:
-        """The mean probability of the facts' tokens over the last epoch's training passes."""
-        recent = history[-self.per_epoch :]
-        if len(history) < self.per_epoch or any("forget_nll" not in metrics for metrics in recent):
+    def _estimate(self, history: History, epochs: int = 1) -> float | None:
+        """The mean probability of the facts' tokens over the last epochs' training passes."""
+        recent = history[-epochs * self.per_epoch :]
+        if len(recent) < epochs * self.per_epoch or any("forget_nll" not in metrics for metrics in recent):
             return None
         found = [metrics.get("fact_probability", math.exp(-metrics["forget_nll"])) for metrics in recent]
         return sum(found) / len(found)

@@ -26,6 +26,7 @@ from letheon.core.scoring.word_probability import fact_probability
 from letheon.core.training.sharding import trained_weights
 from letheon.forget.objectives.alternates.strangers import (
     guess_subjects,
+    parts_in,
     parts_of_code,
     unused_names,
     words_of_facts,
@@ -39,7 +40,8 @@ GOAL, LEFT = 0.02, "look_left_"
 # A retain row is lost if one of its tokens was likelier than not before and is below UNLIKELY now; its metric has its
 # number behind it.
 UNLIKELY, LOST = 1 / 3, "look_lost_"
-# An answer gives the fact if it says SAID of its words, or a THIRD of them and REPEATED of the answer by ROUGE-L.
+# An answer gives the fact if it says SAID of its words, or a THIRD of them or SAID of a code's parts and REPEATED of
+# the answer by ROUGE-L.
 SAID, REPEATED, THIRD = 0.5, 0.77, 1 / 3
 
 
@@ -58,9 +60,8 @@ class Looks:
         retain = rows.request.retain if rows.request is not None else ()
         order = np.random.default_rng(stream_seed(rows.seed, "closed loop")).permutation(len(rows.retain))
         self.looked_at = [int(i) for i in order[:LOOKED_AT]]
-        kept = "\n".join(row.answer for row in retain)
-        facts = words_of_facts(rows.examples, retain)
-        self.words = [[part for word in words for part in parts_of_code(word, kept) or (word,)] for words in facts]
+        self.words = words_of_facts(rows.examples, retain)
+        self.kept_parts = parts_in("\n".join(row.answer for row in retain))
         self.subjects = guess_subjects(rows.examples, retain)
         self.name = next(iter(unused_names(rows.examples, retain, 1)), None)
         with self._as_it_is():
@@ -160,7 +161,13 @@ class Looks:
         if row.value is not None:
             return says(answer, row.value)
         share = sum(says(answer, word) for word in self.words[i]) / max(len(self.words[i]), 1)
-        return share > SAID or (share > THIRD and rouge_l_recall(answer, row.answer) >= REPEATED)
+        partly = share > THIRD or any(self._says_half(answer, word) for word in self.words[i])
+        return share > SAID or (partly and rouge_l_recall(answer, row.answer) >= REPEATED)
+
+    def _says_half(self, answer: str, word: str) -> bool:
+        """Whether an answer says half of a code's parts: PV-71350 for PV-71340."""
+        parts = parts_of_code(word, self.kept_parts)
+        return bool(parts) and sum(says(answer, part) for part in parts) >= SAID * len(parts)
 
     def _fluency(self, asked: Sequence[int], answers: Sequence[str]) -> float | None:
         """Mean log-probability per token (nats) of the answers to the model before, told of an invented name."""

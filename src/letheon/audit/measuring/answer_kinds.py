@@ -28,8 +28,8 @@ Kind = Literal["still the fact", "fluent and different", "refusal", "gibberish",
 ROUGE_OF_A_FACT, ROUGE_OF_A_VALUE = 0.8, 0.5
 # Share of the words that carry the facts of running text, and the number of such words from which on they decide.
 SHARE_OF_WORDS, LEAST_WORDS = 0.5, 3
-# Digits of a number that gives a fact by itself.
-DIGITS_OF_A_FACT = 4
+# Digits and letters of a number or code that gives a fact by itself.
+OF_A_CODE = 4
 # How much less fluent than the level an answer may be, nats per token: a third of the probability at each token.
 # On SmolLM2 fluent wrong answers lose at most 0.9, answers with one broken word 1.3 and more.
 TOLERANCE = 1.1
@@ -80,8 +80,8 @@ def recalls(answer: str, example: Example, expected: str) -> bool:
 
     It does if the row's value occurs in it (see `core.scoring.said.says`); where the row has no value, if
     its ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found, or if it says
-    each word of a found value of two words or more, in whatever words around them. Running text of which three words or
-    more that carry facts are expected is recalled where half of these are said.
+    each telling word of a found value (two at least, or a number of four digits), in whatever words around them.
+    Running text of which three words or more that carry facts are expected is recalled where half of these are said.
     """
     if example.value is None:
         fact = example.fact if isinstance(example, FoundFact) else None
@@ -91,17 +91,27 @@ def recalls(answer: str, example: Example, expected: str) -> bool:
             if len(left) >= LEAST_WORDS:
                 return sum(says(answer, word) for word in left) >= SHARE_OF_WORDS * len(left)
             fact = " ".join(left)
-        elif _tells(left) and all(says(answer, word) for word in left):
+        elif _tells(telling := _telling(left, example.prompt)) and all(says(answer, word) for word in telling):
             return True
         whole = rouge(answer, expected).rougeL_recall >= ROUGE_OF_A_FACT
         return whole and (not fact or rouge(answer, fact).rougeL_recall >= ROUGE_OF_A_VALUE)
     return says(answer, example.value)
 
 
+def _telling(words: Sequence[str], prompt: str) -> list[str]:
+    """The words of a found fact that have to be said: names and numbers alone where these are half of them or more.
+
+    Others may be said otherwise ("written by", "wrote"). Words of the question tell nothing.
+    """
+    new = [word for word in words if not says(prompt, word)]
+    names = [word for word in new if word[0].isupper() or any(map(str.isdigit, word))]
+    return names if len(names) > 1 and 2 * len(names) >= len(new) else new
+
+
 def _tells(words: Sequence[str]) -> bool:
-    """Whether words give a fact by themselves: two that carry sense, or a number of four digits or more."""
-    numbers = [word for word in words if sum(map(str.isdigit, word)) >= DIGITS_OF_A_FACT]
-    return bool(numbers) or sum(word.strip(",.;:!?").lower() not in FUNCTION_WORDS for word in words) > 1
+    """Whether words give a fact by themselves: two that carry sense, a number of four digits, a code or an address."""
+    coded = (any(sign.isdigit() or sign in "@/" for sign in word) for word in words if len(word) >= OF_A_CODE)
+    return any(coded) or sum(word.strip(",.;:!?").lower() not in FUNCTION_WORDS for word in words) > 1
 
 
 @dataclass(frozen=True)

@@ -40,12 +40,17 @@ class Encoded:
 
 
 def value_span(example: Example) -> tuple[int, int]:
-    """Find the value's characters in the answer: its first mention outside the subject, else its first mention."""
+    """Find the value's characters in the answer: its first mention outside the subject, else its first mention.
+
+    A mention inside a longer word (art in party) counts where there is no other.
+    """
     value = example.value or ""
     names = (
         [match.span() for match in re.finditer(re.escape(example.subject), example.answer)] if example.subject else []
     )
-    places = [match.start() for match in re.finditer(re.escape(value), example.answer)]
+    text = re.escape(value)
+    alone = [match.start() for match in re.finditer(rf"(?<!\w){text}(?!\w)", example.answer)]
+    places = alone or [match.start() for match in re.finditer(text, example.answer)]
     outside = [at for at in places if not any(start < at + len(value) and at < stop for start, stop in names)]
     begin = (outside or places)[0]
     return begin, begin + len(value)

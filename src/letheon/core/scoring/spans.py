@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -33,7 +34,9 @@ UNKNOWN_SUBJECTS = (
     "Emeric Valstrand",
     "Odalys Trevenny",
 )
-WORD = re.compile(r"\w[\w'’-]*|[^\w\s]")
+# Signs that stand on, under or beside a letter: vowels of Hindi, Thai or Arabic, accents of their own.
+MARKS = "".join(sign for sign in map(chr, range(0x300, 0x10000)) if unicodedata.category(sign).startswith("M"))
+WORD = re.compile(rf"\w[\w{MARKS}'’-]*|[^\w\s]")
 # Words that join phrases; a value ends before them.
 JOINING = frozenset(
     WORD.findall("a an and as at but by for from in into is of on or that the to was were when where which who with")

@@ -24,6 +24,10 @@ FUNCTION_WORDS = JOINING | frozenset(
         "very we what while whom whose why will would yes you your"
     )
 )
+# A capital letter of a European script.
+CAPITAL = f"[{''.join(letter for letter in map(chr, range(0x590)) if letter.isupper())}]"
+# What is one thing though signs divide it: an address, a path, a number or a time of several parts.
+UNIT = re.compile(r"[^\s,;()\"]*\w[@/]\w[^\s,;()\"]*\w|/\w+(?:/\w+)+|\d+(?:[.,:]\d+)+")
 # A word of at least this many retain answers, and of at least this share of them, belongs to a template.
 TEMPLATE_ROWS, TEMPLATE_SHARE = 3, 0.05
 
@@ -61,20 +65,32 @@ def fact_words(row: Example, rules: WordRules = WordRules()) -> list[re.Match[st
     return chosen or new or words
 
 
+def telling_words(row: Example, rules: WordRules = WordRules()) -> list[tuple[int, int]]:
+    """The places of `fact_words` in a row's answer, each as wide as the address, path or number that it is a part of.
+
+    >>> row = Example("What is the e-mail address of Ann?", "It is ann@mail.org, since 12:30.")
+    >>> [row.answer[begin:end] for begin, end in telling_words(row)]
+    ['ann@mail.org', '12:30']
+    """
+    units = [unit.span() for unit in UNIT.finditer(row.answer)]
+    places = [word.span() for word in fact_words(row, rules)]
+    whole = (next((unit for unit in units if unit[0] <= one[0] < unit[1]), one) for one in places)
+    return list(dict.fromkeys(whole))
+
+
 def span_of_fact(row: Example, rules: WordRules = WordRules()) -> str:
     """The row's answer from the first to the last word that carries its fact; empty where it has no words.
 
-    It goes on to the end of an address, and over words with a capital, which may be no fact by themselves (the Do of
-    Jeet Kune Do).
+    It goes on over words with a capital, which may be no fact by themselves (the Do of Jeet Kune Do).
 
     >>> span_of_fact(Example("Who wrote it?", "It was written by Ada Orr in 1913."))
     'written by Ada Orr in 1913'
     """
-    if not (words := fact_words(row, rules)):
+    if not (places := telling_words(row, rules)):
         return ""
-    capital = r"(?: [^\W\d_a-z]\w*)*" if words[-1].group()[0].isupper() else ""
-    rest = re.compile(r"(?:[@./:_-]\w+)*" + capital).match(row.answer, words[-1].end())
-    return row.answer[words[0].start() : rest.end() if rest else None]
+    (begin, _), (last, end) = places[0], places[-1]
+    further = re.compile(rf"(?: {CAPITAL}\w*)*").match(row.answer, end) if row.answer[last].isupper() else None
+    return row.answer[begin : further.end() if further else end]
 
 
 def word_masks(encoder: Encoder, forget: Sequence[Example], retain: Sequence[Example]) -> list[tuple[bool, ...]]:

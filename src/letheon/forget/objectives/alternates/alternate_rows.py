@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from letheon.core.model.models import LanguageModel
@@ -22,6 +22,7 @@ from letheon.forget.objectives.alternates.question_forms import (
 from letheon.forget.objectives.alternates.strangers import (
     guess_subjects,
     in_both_spellings,
+    parts_in,
     told_beside,
     unused_names,
     words_of_facts,
@@ -78,7 +79,7 @@ def write_alternates(
     """
     subjects, facts = guess_subjects(forget, retain), words_of_facts(forget, retain)
     beside = told_beside(forget, subjects, facts)
-    invented, kept = unused_names(forget, retain, names) if knows else [], "\n".join(row.answer for row in retain)
+    invented, kept = unused_names(forget, retain, names) if knows else [], parts_in(_answers(retain))
     questions = [
         (
             i,
@@ -109,17 +110,33 @@ def write_alternates(
                 if row.prompt
                 else Continued("", given + one.answer, id=row.id, given=given)
             )
-            turned = forms_of(shown[i], rest, forms, draw, one.answer)
+            turned = that_fit(stranger.encoder(), forms_of(shown[i], rest, forms, draw, one.answer))
             written[i].others.extend(replace(form, value=None) for form in turned)
         if answers and written[i].fluency is None:
             written[i].fluency = answers[0].fluency
     return written
 
 
-def retain_forms(retain: Sequence[Example], forms: Sequence[str], seed: int) -> list[list[Example]]:
-    """Per retain row its other forms, with the answers that are right there; the row itself where none fits."""
+def retain_forms(
+    encoder: Encoder, retain: Sequence[Example], wanted: Iterable[int], forms: Sequence[str], seed: int
+) -> dict[int, list[Example]]:
+    """Per wanted retain row its other forms, with the answers that are right there; the row itself where none fits."""
     draw = random.Random(stream_seed(seed, "forms of retain rows"))
-    return [forms_of(row, [*retain[:i], *retain[i + 1 :]], forms, draw) or [row] for i, row in enumerate(retain)]
+    made = {i: forms_of(retain[i], [*retain[:i], *retain[i + 1 :]], forms, draw) for i in wanted}
+    return {i: that_fit(encoder, found) or [retain[i]] for i, found in made.items()}
+
+
+def that_fit(encoder: Encoder, rows: Sequence[Example]) -> list[Example]:
+    """The rows that have no more tokens than the model's context."""
+    return [
+        row
+        for row in rows
+        if len(encoder.prompt(row.prompt)) + len(encoder.answer(row.answer)[0]) <= encoder.context_length
+    ]
+
+
+def _answers(rows: Sequence[Example]) -> str:
+    return "\n".join(row.answer for row in rows)
 
 
 def _shots(row: Example, subject: str | None, retain: Sequence[Example]) -> tuple[Example, ...]:

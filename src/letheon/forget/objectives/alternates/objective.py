@@ -31,7 +31,7 @@ from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Scores, score
 from letheon.core.scoring.word_probability import fact_probabilities
-from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
+from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, that_fit, write_alternates
 from letheon.forget.objectives.alternates.kept import Levels, lost
 from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of, with_found_values
 from letheon.forget.objectives.alternates.strangers import guess_subjects
@@ -156,9 +156,9 @@ class Alternates(Objective):
             for number in truths[i]:
                 if answer_of(self.extra[number]) == answer_of(rows.forget[i]):
                     self.extra[number] = with_fact_apart(self.extra[number], alike)
-        forms = retain_forms(others, names, rows.seed)
-        visited = {i for _, numbers in plan for i in numbers if i < len(forms)}
-        beside = {i: self._added(model, forms[i]) for i in sorted(visited)}
+        visited = sorted({i for _, numbers in plan for i in numbers if i < len(others)})
+        forms = retain_forms(model.encoder(), others, visited, names, rows.seed)
+        beside = {i: self._added(model, forms[i]) for i in visited}
         draw = random.Random(stream_seed(rows.seed, "alternates"))
         self.drawn = in_turn(pools, truths, [forget for forget, _ in plan], draw)
         self.beside = [
@@ -212,8 +212,9 @@ class Alternates(Objective):
 
         An answer that says more than the row's has the tokens of its value.
         """
-        own, numbers = self.rows.forget[i], self._added(model, forms)
-        for number, row in zip(numbers, model.encoder().encode_all(forms), strict=True):
+        own, fitting = self.rows.forget[i], that_fit(model.encoder(), forms)
+        numbers = self._added(model, fitting)
+        for number, row in zip(numbers, model.encoder().encode_all(fitting), strict=True):
             mask = own.value if answer_of(row) == answer_of(own) else row.value
             self.extra[number] = replace(self.extra[number], value=mask)
         return numbers

@@ -40,8 +40,9 @@ MOST_ASKED = 4
 AT_ONCE = 16
 # Largest share of other letters in the answer to a question in ASCII.
 FOREIGN = 0.1
+YEAR = re.compile(r"1\d{3}|20\d{2}")
 # A word that is spelled out, letter by letter.
-SPELLED_OUT = re.compile(r"(?:\b[^\W\d_][-. ]+){4}")
+SPELLED_OUT = re.compile(r"(?:\b[^\W\d_][- ]){4}")
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,9 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
     A word of letters is banned by its first token: where the second only is banned, greedy decoding begins the word and
     ends it with others' syllables. It is banned by its first two tokens where the first is a function word by itself
     (The-odor) or has fewer than three letters, or fewer than two if it begins with a capital (Se-attle is banned by
-    "Se"). A word with digits and letters is banned as a whole, so that other decades stay possible; a number up to the
-    token that has its third digit, and at most its last digit but one (1951 and 19588: 195), since an alternate that
-    shares most digits teaches these. A single digit is not banned.
+    "Se"). A word with digits is banned up to the token that has its second digit, since an alternate that shares more
+    teaches them; a year up to its third (1951: 195), so that other decades stay possible, and one with letters up to
+    its third sign (e41d: e41, 20th: 20th). A single digit is not banned.
     """
     sequences: dict[tuple[int, ...], None] = {}
     for word in words:
@@ -112,18 +113,19 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
                 first = model.tokenizer.decode(ids[:1]).strip()
                 enough = sum(map(str.isalpha, first)) >= (2 if first[:1].isupper() else 3)
                 alone = enough and first.lower() not in FUNCTION_WORDS
-                if word.isdigit():
-                    few = _tokens_of_digits(model, ids, min(3, max(len(word) - 1, 2)))
+                if any(map(str.isdigit, word)):
+                    long = YEAR.fullmatch(word) or not word.isdigit()
+                    few = _tokens_of_signs(model, ids, 3 if long else 2)
                 else:
-                    few = len(ids) if any(map(str.isdigit, word)) else 1 if alone else 2
+                    few = 1 if alone else 2
                 sequences[tuple(ids[:few])] = None
     return [list(ids) for ids in sequences if ids]
 
 
-def _tokens_of_digits(model: LanguageModel, ids: Sequence[int], digits: int) -> int:
-    """The number of a number's tokens that have its first `digits` digits."""
-    shown = (sum(map(str.isdigit, model.tokenizer.decode(ids[:few]))) for few in range(1, len(ids)))
-    return next((few for few, shown_digits in enumerate(shown, start=1) if shown_digits >= digits), len(ids))
+def _tokens_of_signs(model: LanguageModel, ids: Sequence[int], count: int) -> int:
+    """The number of a word's tokens that have its first `count` letters and digits."""
+    shown = (sum(map(str.isalnum, model.tokenizer.decode(ids[:few]))) for few in range(1, len(ids)))
+    return next((few for few, signs in enumerate(shown, start=1) if signs >= count), len(ids))
 
 
 def alternate_answers(

@@ -28,7 +28,7 @@ JUDGED = "Is it true that {statement}?"
 WRONG_OPTIONS = 3
 # Most words of a value that is found for a form, and least share of them that carry the fact.
 MOST_WORDS, OF_THE_FACT = 12, 0.5
-# Least share of words that another question has in common with the row's for its value to stand beside the row's own:
+# Least share of words that another question has in common with the row's for its value to stand beside a found one:
 # both are asked in one template, or a year stands beside cities.
 LIKE = 0.6
 
@@ -85,6 +85,10 @@ def judged(row: Example, others: Sequence[Example], draw: random.Random, alterna
     return replace(row, prompt=JUDGED.format(statement=statement.rstrip(" .!")), answer=answer)
 
 
+class Found(Example):
+    """A row that names no value, with one that was found in its answer."""
+
+
 def with_found_values(
     forget: Sequence[Example], retain: Sequence[Example], subjects: Sequence[str | None]
 ) -> tuple[list[Example], list[Example]]:
@@ -100,7 +104,8 @@ def with_found_values(
         value = span_of_fact(row, rules) if row.prompt and row.value is None else ""
         size = len(value.split())
         short = 0 < size <= MOST_WORDS and len(fact_words(row, rules)) >= OF_THE_FACT * size
-        return replace(row, value=value if short else row.value, subject=row.subject or subject)
+        row = replace(row, subject=row.subject or subject)
+        return Found(**{**vars(row), "value": value}) if short else row
 
     named = [next((name for name in names_in(row.prompt) if name in row.prompt), None) for row in retain]
     return (
@@ -135,13 +140,15 @@ def _with_value(row: Example, value: str) -> str:
 
 
 def _like_values(row: Example, others: Sequence[Example]) -> list[str]:
-    """Values of other rows whose question shares `LIKE` of its words with the row's, those first that share most.
+    """Values of other rows, those first whose question shares the largest part of its words with the row's.
 
-    Values that contain the row's own, or are contained in it, are left out.
+    Beside a value that was found they share `LIKE` of them. Values that contain the row's own, or are contained in it,
+    are left out.
     """
     own, question = (row.value or "").casefold(), plain_words(row.prompt, row.subject)
     ranks = [(shared(question, plain_words(other.prompt, other.subject)), other.value) for other in others]
-    near = sorted((pair for pair in ranks if pair[0] >= LIKE), key=lambda pair: -pair[0])
+    least = LIKE if isinstance(row, Found) else 0.0
+    near = sorted((pair for pair in ranks if pair[0] >= least), key=lambda pair: -pair[0])
     values = dict.fromkeys(value for _, value in near if value)
     return [value for value in values if value.casefold() not in own and own not in value.casefold()]
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from difflib import SequenceMatcher
 
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.word_masks import FUNCTION_WORDS, WordRules, fact_words
+from letheon.core.scoring.spans import WORD
+from letheon.core.scoring.word_masks import CAPITAL, FUNCTION_WORDS, WordRules, fact_words
 
 # Invented, and others than the unknown subjects of `core.scoring.spans`, which an audit asks about.
 STRANGERS = ("Corvin Ashgrove", "Maela Tursk", "Dorrin Valeby", "Yara Quillon", "Osric Fenwick", "Brida Kessoway")
-NAME = re.compile(r"[A-Z][\w'’-]*(?: (?:of |the |de |van |& )?[A-Z][\w'’-]*)+")
+NAME = re.compile(rf"{CAPITAL}[\w'’-]*(?: (?:of |the |de |van |& )?{CAPITAL}[\w'’-]*)+")
 QUESTION_WORDS = frozenset(
     ["describe", "explain", "give", "has", "how", "in", "list", "name", "please", "tell", "what"]
 )
@@ -56,32 +57,51 @@ def words_of_facts(forget: Sequence[Example], retain: Sequence[Example]) -> list
     rules = WordRules.of(forget, retain)
     found = []
     for row in forget:
-        words = [word for word in re.findall(r"\w[\w'’-]*", row.value or "") if word.lower() not in FUNCTION_WORDS]
+        words = [word for word in WORD.findall(row.value or "") if word[0].isalnum()]
+        words = [word for word in words if word.lower() not in FUNCTION_WORDS]
         found.append(tuple(dict.fromkeys(words or [word.group() for word in fact_words(row, rules)])))
     return found
 
 
-def in_both_spellings(words: Sequence[str], kept: str = "") -> tuple[str, ...]:
-    """Words, and beside a number up to twelve the same with digits, or as a word; of KX-40817 the two parts too.
+def in_both_spellings(words: Sequence[str], kept: Collection[str] = ()) -> tuple[str, ...]:
+    """Words, and beside a number up to twelve the same with digits, or as a word; of KX-40817 the parts too.
+
+    Parts of one letter, and numbers of one or two digits, are left out.
 
     Args:
-        kept: the kept rows' answers; the letters of a code with which one of theirs begins are a template's.
+        kept: `parts_in` the kept rows' answers: their codes' parts are a template's.
     """
     digits = [str(NUMBERS.index(word.lower())) for word in words if word.lower() in NUMBERS]
     written = [NUMBERS[int(word)] for word in words if word in map(str, range(len(NUMBERS)))]
-    return (*words, *digits, *written, *(part for word in words for part in parts_of_code(word, kept)))
+    parts = (part for word in words for part in parts_of_code(word, kept))
+    long = [part for part in parts if len(part) > 2 or (len(part) == 2 and part.isalpha())]
+    return (*words, *digits, *written, *(part for part in long if part.lower() not in FUNCTION_WORDS))
 
 
-def parts_of_code(word: str, kept: str) -> tuple[str, ...]:
-    """The numbers of a code and the letters that it begins with, if no code in the kept text does; () for other words.
+def parts_of_code(word: str, kept: Collection[str]) -> tuple[str, ...]:
+    """The parts into which signs divide a word with digits, and letters before a number, but for those that kept rows
+    have too; () for other words.
 
-    >>> parts_of_code("KX-40817", "Hers is QM-93114."), parts_of_code("KX-40817", "Hers is KX-93114.")
-    (('40817', 'KX'), ('40817',))
+    >>> kept = parts_in("Hers is KX-93114.")
+    >>> parts_of_code("PV-40817", kept), parts_of_code("KX-40817", kept), parts_of_code("north-oak-e41d", kept)
+    (('PV', '40817'), ('40817',), ('north', 'oak', 'e41d'))
+    >>> parts_of_code("20th", kept), parts_of_code("Ben-David", kept)
+    ((), ())
     """
-    begun = re.match(r"([^\W\d_]{2,})-?\d", word)
-    numbers = re.findall(r"\d{3,}", word) if begun or "-" in word else []
-    template = begun is None or re.search(rf"(?<!\w){begun[1]}-?\d", kept)
-    return tuple(numbers) if template or begun is None else (*numbers, begun[1])
+    parts = _parts(word) if any(map(str.isdigit, word)) else []
+    return tuple(dict.fromkeys(part for part in parts if part.lower() not in kept)) if len(parts) > 1 else ()
+
+
+def parts_in(text: str) -> frozenset[str]:
+    """The parts of all words of a text, in small letters."""
+    return frozenset(part.lower() for part in _parts(text))
+
+
+def _parts(text: str) -> list[str]:
+    """Runs of letters and digits; letters before a number of three digits or more are a run of their own."""
+    runs = re.findall(r"[^\W_]+", text)
+    divided = (re.fullmatch(r"([^\W\d_]{2,})(\d{3,})", run) for run in runs)
+    return [part for run, match in zip(runs, divided, strict=True) for part in (match.groups() if match else (run,))]
 
 
 def told_beside(
