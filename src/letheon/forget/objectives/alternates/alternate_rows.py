@@ -77,27 +77,9 @@ def write_alternates(
         forms: names of the other forms (keys of `FORMS`).
         seed: of the forms' draws.
     """
-    subjects, facts = guess_subjects(forget, retain), words_of_facts(forget, retain)
-    beside = told_beside(forget, subjects, facts)
-    invented, kept = unused_names(forget, retain, names) if knows else [], parts_in(_answers(retain))
-    questions = [
-        (
-            i,
-            Question(
-                row.prompt,
-                subject if invented and subject and subject in row.prompt else None,
-                in_both_spellings((*words, *more), kept),
-                beginning,
-                min(LONGEST_ANSWER, (len(tokens.ids) - tokens.start - len(beginning)) * 5 // 4 + 4),
-                _shots(row, subject, retain),
-            ),
-        )
-        for i, (row, tokens, subject, words, more) in enumerate(
-            zip(forget, encoded, subjects, facts, beside, strict=True)
-        )
-        for beginning in _beginnings(stranger, row, tokens)
-    ]
-    shown, others = with_found_values(forget, retain, subjects)
+    invented = unused_names(forget, retain, names) if knows else []
+    questions = _questions(stranger, forget, encoded, retain, bool(invented))
+    shown, others = with_found_values(forget, retain, guess_subjects(forget, retain))
     draw = random.Random(stream_seed(seed, "forms of forget rows"))
     written = [Replacement() for _ in forget]
     found = alternate_answers(stranger, [question for _, question in questions], invented, seed=seed)
@@ -117,6 +99,38 @@ def write_alternates(
     return written
 
 
+def _questions(
+    stranger: LanguageModel,
+    forget: Sequence[Example],
+    encoded: Sequence[Encoded],
+    retain: Sequence[Example],
+    named: bool,
+) -> list[tuple[int, Question]]:
+    """The questions to be answered as if the facts were unknown, each with its forget row's number.
+
+    Args:
+        named: whether there are invented names to replace the subjects.
+    """
+    subjects, facts = guess_subjects(forget, retain), words_of_facts(forget, retain)
+    beside, kept = told_beside(forget, subjects, facts), parts_in("\n".join(row.answer for row in retain))
+    rows = zip(forget, encoded, subjects, facts, beside, strict=True)
+    return [
+        (
+            i,
+            Question(
+                row.prompt,
+                subject if named and subject and subject in row.prompt else None,
+                in_both_spellings((*words, *more), kept),
+                beginning,
+                min(LONGEST_ANSWER, (len(tokens.ids) - tokens.start - len(beginning)) * 5 // 4 + 4),
+                _shots(row, subject, retain),
+            ),
+        )
+        for i, (row, tokens, subject, words, more) in enumerate(rows)
+        for beginning in _beginnings(stranger, row, tokens)
+    ]
+
+
 def retain_forms(
     encoder: Encoder, retain: Sequence[Example], wanted: Iterable[int], forms: Sequence[str], seed: int
 ) -> dict[int, list[Example]]:
@@ -133,10 +147,6 @@ def that_fit(encoder: Encoder, rows: Sequence[Example]) -> list[Example]:
         for row in rows
         if len(encoder.prompt(row.prompt)) + len(encoder.answer(row.answer)[0]) <= encoder.context_length
     ]
-
-
-def _answers(rows: Sequence[Example]) -> str:
-    return "\n".join(row.answer for row in rows)
 
 
 def _shots(row: Example, subject: str | None, retain: Sequence[Example]) -> tuple[Example, ...]:
