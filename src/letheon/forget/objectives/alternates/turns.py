@@ -83,7 +83,7 @@ def _within_word(ids: Sequence[int], place: int, decode: Decode) -> bool:
 def with_fact_apart(row: Encoded, learned: Collection[int]) -> Encoded:
     """The row with a fact without the places that are learned; the row as it is if nothing of the fact is left.
 
-    What the true answer has in common with an alternate (the 200 of 2003 and 2004) is not to be unlearned.
+    What the true answer has in common with an alternate (the 20 of 2003 and 2014) is not to be unlearned.
     """
     rest = tuple(inside and place not in learned for place, inside in enumerate(row.value))
     return replace(row, value=rest) if any(rest) else row
