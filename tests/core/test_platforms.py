@@ -110,3 +110,12 @@ def test_apple_s_accelerator_is_found_takes_float32_and_says_once_what_falls_bac
             hardware.suit(SimpleNamespace(parameters=lambda: iter([weight])))  # type: ignore[arg-type]  # all it reads
     hardware._say_mps.cache_clear()
     assert [words in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_other_work_on_the_processor_does_not_decide_about_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the calling thread's time is read."""
+    hardware.matmul_speed.cache_clear()
+    for name in ("perf_counter", "monotonic", "time"):
+        monkeypatch.setattr(hardware.time, name, lambda: pytest.fail("the wall's time was read"))
+    assert hardware.matmul_speed(torch.float32, seconds=0.01) > 0
+    hardware.matmul_speed.cache_clear()

@@ -11,9 +11,9 @@ Differs: the authors distil on their whole training corpus (up to 3000 steps of 
          cross-entropy on the teacher's outputs over the last 20 steps, not on the tokens of a validation set. The
          learning rate falls linearly, not by a cosine.
 Ours:    steps, batch and learning rate, for small models and few rows; and 1 instead of 5 %, because the means here
-         hold the tokens of questions too, beside which a row's fact weighs little. α is .1: at the authors' .25 (for a
-         pretrained model) SmolLM2 begins 6.0 nats per token from its teacher, too far for the few texts there are, at
-         .1 one nat. β is their code's default and that of their small models (on the pretrained one they took 0).
+         hold the tokens of questions too, beside which a row's fact weighs little. α is .05: at the authors' .25 (for a
+         pretrained model) SmolLM2 begins 6.0 nats per token from its teacher, too far for the few texts there are, and
+         at .1 (one nat) what no text asks for was lost. β is their code's default and that of their small models (on the pretrained one they took 0).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Settings(
     not_negative=("beta", "steps", "rate", "near"),
     shares=("alpha",),
 ):
-    alpha: float = 0.1  # share of the weights that is given up: 0 copies the teacher, 1 begins from noise
+    alpha: float = 0.05  # share of the weights that is given up: 0 copies the teacher, 1 begins from noise
     beta: float = 0.1  # scale of the noise that takes its place
     steps: int = 0  # optimizer steps; 0 takes the run's (--steps)
     rate: float = 0.0  # learning rate; 0 takes the run's
