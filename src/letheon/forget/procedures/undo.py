@@ -13,7 +13,8 @@ Differs: the authors distil on their whole training corpus (up to 3000 steps of 
 Ours:    steps, batch and learning rate, for small models and few rows; and 1 instead of 5 %, because the means here
          hold the tokens of questions too, beside which a row's fact weighs little. α is .05: at the authors' .25 (for a
          pretrained model) SmolLM2 begins 6.0 nats per token from its teacher, too far for the few texts there are, and
-         at .1 (one nat) what no text asks for was lost. β is their code's default and that of their small models (on the pretrained one they took 0).
+         at .1 (one nat) what no text asks for was lost. β is their code's default and that of their small models (on
+         the pretrained one they took 0).
 """
 
 from __future__ import annotations
