@@ -92,11 +92,10 @@ class Found(Example):
 def with_found_values(
     forget: Sequence[Example], retain: Sequence[Example], subjects: Sequence[str | None]
 ) -> tuple[list[Example], list[Example]]:
-    """Forget and retain rows, those that name no value with one found: the answer from the first to the last word that
-    carries the fact (`span_of_fact`), if that is short and tells one thing.
+    """Find a value for each row that names none, for its forms.
 
-    Args:
-        subjects: of the forget rows; they stand in rows that name none, as a name in the question does in a retain row.
+    The value is `span_of_fact`, if that is short and most of its words carry the fact. A row without a subject gets one
+    too: a forget row that of `subjects`, a retain row the first name in its question.
     """
     rules = WordRules.of(forget, retain)
 

@@ -79,8 +79,9 @@ def in_both_spellings(words: Sequence[str], kept: Collection[str] = ()) -> tuple
 
 
 def parts_of_code(word: str, kept: Collection[str]) -> tuple[str, ...]:
-    """The parts into which signs divide a word with digits, and letters before a number, but for those that kept rows
-    have too; () for other words.
+    """The parts of a word with digits that no kept row has; () for a word without digits, and for one of one part.
+
+    Signs divide a word, and so does the place between letters and a number of three digits or more.
 
     >>> kept = parts_in("Hers is KX-93114.")
     >>> parts_of_code("PV-40817", kept), parts_of_code("KX-40817", kept), parts_of_code("north-oak-e41d", kept)
