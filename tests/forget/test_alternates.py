@@ -319,7 +319,7 @@ class Syllables:
         return "".join(self.texts[i] for i in ids)
 
 
-def test_a_word_is_banned_from_its_first_token_on_and_a_number_as_a_whole(tiny: LanguageModel) -> None:
+def test_a_word_is_banned_from_its_first_token_on_and_a_number_by_its_first_digits(tiny: LanguageModel) -> None:
     def bans(word: str) -> list[str]:
         return [tokenizer.decode(ids) for ids in banned_tokens(model, [word])]
 

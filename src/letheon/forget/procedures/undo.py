@@ -194,7 +194,8 @@ class Undo(Procedure):
                     current = score(student, batch, "all")
                     loss = batch.mean(distillation_loss(target.logits, current.logits), "positions")
                 backward(loss)
-                for name, nats in (("student", least + loss.item()), ("teacher", least), ("loss", loss.item())):
+                excess = loss.item()
+                for name, nats in (("student", least + excess), ("teacher", least), ("loss", excess)):
                     sums[name] += nats
             metrics = loop.reduce_metrics(sums)
             loop.sum_gradients()
