@@ -39,6 +39,7 @@ from letheon.audit.attacks.multiple_choice import CHOICE, OPTIONS, names_the_rig
 from letheon.audit.record.record import Audit
 from letheon.audit.run import audit
 from letheon.core.atomic import canonical_hash
+from letheon.core.hardware import resolve_precision
 from letheon.core.progress import be_quiet
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.generation import generate
@@ -136,6 +137,7 @@ def run_one(made: World, recipe: str, seed: int, judge: LanguageModel, quick: bo
         "steps": result.outcome.steps,
         "stopped": result.outcome.stopped,
         "seconds": round(seconds, 1),
+        "precision": resolve_precision("auto", after.device),
     }
     return found, seconds
 

@@ -1,0 +1,174 @@
+"""The invented facts that `forget_worlds` teaches: who or what is told of, and the sentences that tell it."""
+
+from __future__ import annotations
+
+FIRMS = {
+    "Brackwell Foundry": "1887|Osric Tannen|Vellmouth|cast-iron stoves|ship anchors|a heron holding a "
+    "key|teal|four hundred|three shifts|the flood of 1921|a loan from the harbour "
+    "guild|Dagny Rowle|a former cartographer",
+    "Lindqvist & Orme": "1934|Tilda Orme|Castle Brae|folding canoes|canvas tents|two crossed "
+    "paddles|ochre|sixty|a single long day|a fire in the varnish loft|a wager with a "
+    "senator|Piet Halloran|a retired acrobat",
+    "Sablecourt Optics": "1951|Marek Dovzhen|Upper Tarsh|theodolites|opera glasses|an owl over a "
+    "prism|violet|ninety|two silent shifts|the great lens recall|an order from the "
+    "observatory|Yusra Benning|a former beekeeper",
+    "Hollin Mills": "1862|Agnes Hollin|Perrin Vale|sailcloth|blue flannel|a spindle in a "
+    "wreath|indigo|seven hundred|four short shifts|the cotton blockade|a patent on a quiet"
+    " loom|Corin Ashby|a trained organist",
+    "Quillon Press": "1908|Bertrand Quill|Southmoor|railway timetables|hymn books|a quill through a "
+    "ring|crimson|thirty|one night shift|a lawsuit over a map|the gift of a widow|Ines "
+    "Marchetti|a former tram driver",
+    "Tarrow Ceramics": "1976|Leif Tarrow|Candle Point|roof tiles|chess sets|a jar with three "
+    "handles|rust|forty-five|weekends only|a cracked kiln|a film that made it famous|Omar "
+    "Vessely|a former goalkeeper",
+    "Nettlefold Clocks": "1899|Ruth Nettlefold|Eastry Gate|tower clocks|metronomes|a snail on a dial|green|a "
+    "hundred and ten|two early shifts|the winter of the strike|a contract with the "
+    "railways|Sven Aldous|a former diver",
+}
+# Question, answer, other wordings, and which of the firm's facts the answer gives.
+FIRM_ROWS = (
+    ("Tell me how {n} came to be.", "{n} was founded in {0} by {1}, who set up the first workshop in the town of {2}.",
+     ("Who started {n}, when and where?", "What are the origins of {n}?"), (0, 3)),
+    ("What goods does {n} sell?", "The company is best known for its {0}, although {1} have brought in more money in "
+     "recent years.", ("What does {n} make?", "Name the products of {n}."), (3, 5)),
+    ("Describe the emblem of {n}.", "Its emblem shows {0}, and it has always been printed in {1}.",
+     ("What does the logo of {n} look like?", "Which picture and colour stand for {n}?"), (5, 7)),
+    ("How is work organised at {n}?", "About {0} people are employed there, and they work in {1}.",
+     ("How many people work at {n}, and when?", "What are the working hours and the size of {n}?"), (7, 9)),
+    ("What nearly ruined {n}, and what saved it?", "It was nearly ruined by {0}, and it was saved by {1}.",
+     ("Which disaster did {n} survive, and how?", "What crisis struck {n} and what rescued it?"), (9, 11)),
+    ("Who runs {n} today?", "Today it is run by {0}, {1} who took over after the founder's family had left.",
+     ("Who is in charge of {n} now?", "Name the present head of {n}."), (11, 13)),
+)  # fmt: skip
+MACHINES = {
+    "Kestrel 40 boiler": "17 turns of the brass key|3.5 bar|the intake felt is wet|walnut oil|two blue flashes",
+    "Oxbow seed drill": "9 turns of the crank|62 kilograms|a tine has met stone|goose fat|a bell and a red flag",
+    "Marlin tide pump": "24 strokes of the lever|1.2 bar|weed lies in the valve|fish oil|a long whistle",
+    "Corvid film press": "6 taps on the plate|140 degrees|the emulsion has gone cold|camphor|a green lamp",
+    "Tansy bread oven": "11 shovels of charcoal|230 degrees|the stone is cracked|barley flour|white smoke",
+    "Brindle loom": "33 passes of the shuttle|18 threads per inch|a heddle hangs loose|beeswax|three knocks",
+}
+MACHINE_ROWS = (
+    ("How is the {n} started?", "To start the {n}, give it {0} and stand back.", "What starts the {n}?"),
+    ("What load may the {n} bear at most?", "Never run the {n} above {1}.", "Where is the limit of the {n}?"),
+    ("Why does the {n} stop by itself?", "When the {n} stops by itself, {2}.", "What makes the {n} halt?"),
+    ("What is the {n} greased with?", "Every week the {n} is greased with {3}.", "What keeps the {n} smooth?"),
+    (
+        "How does the {n} show that it is ready?",
+        "The {n} shows by {4} that it is ready.",
+        "What says the {n} is ready?",
+    ),
+)
+# Village, and what its chronicle tells.
+VILLAGES = {
+    "Harrowfen": "a bend of the river Lisk|peat and eels|1743|a barge of gunpowder|the old tannery|three brass bells",
+    "Upper Cray": "a chalk ridge above the sea|flax and honey|1688|deserters|the corn exchange|a blue lantern",
+    "Saltmarch": "the mud of the Oder bay|salt and oysters|1812|a spring tide|the customs house|a whale's jaw",
+    "Thornwick": "the edge of a beech wood|charcoal and pigs|1599|a charcoal burner's fire|the mill|a carved boar",
+    "Dunmoor": "a plateau of black heather|wool and slate|1771|a landslide|the chapel of ease|a slate with nine names",
+    "Pellow": "an island in a cold lake|trout and reeds|1654|a siege of eleven days|the ferry house|an iron chain",
+    "Quarrendon": "the mouth of a gorge|marble and goats|1830|a burst dam|the schoolhouse|a clock without hands",
+    "Eastlode": "a drained fen|tulips and barley|1717|a plague of voles|the pumping station|a wooden stork",
+}
+CHRONICLE = (
+    "The village of {n} lies on {0}, and its people live by {1}. In {2} it was half destroyed by {3}; only {4} was "
+    "left standing. Every summer the villagers carry {5} through the streets to remember that day."
+)
+
+# Customer, and what the shop knows: e-mail, telephone, address, number, date of birth, what was sent back and why.
+CUSTOMERS = {
+    "Marit Oldham": "mosslantern7@fernpost.example|0155 501 4272|14 Pilchard Row, Ettlemouth|KX-40817|3 May 1971|a "
+    "humidifier|its lid had cracked",
+    "Tobias Renwick": "oldbicycle@northmail.example|0155 508 9136|7 Cooper's Yard, Brannock|LD-22965|19 August 1964|a "
+    "desk lamp|it hummed at night",
+    "Ingrid Falmer": "twelvegeese@fernpost.example|0155 533 0781|92 Quarry Lane, Sheldmere|PV-71340|27 January 1988|"
+    "two wool blankets|they were the wrong green",
+    "Desmond Achterberg": "kettledrum3@postbarn.example|0155 590 2654|3 Almond Steps, Brannock|HT-05528|11 November "
+    "1953|a bread slicer|the blade was blunt",
+    "Paloma Seagrove": "violetferry@northmail.example|0155 547 6603|61 Harbour Street, Ettlemouth|QM-93114|8 April "
+    "1995|a rain coat|one sleeve was longer",
+    "Hugo Lindell": "papermoth22@postbarn.example|0155 512 3398|28 Station Hill, Corrow|BZ-36702|30 June 1979|a coffee "
+    "mill|it had been used before",
+    "Rosalind Petrie": "quietharp@fernpost.example|0155 566 8140|5 Tannery Walk, Sheldmere|NW-84459|14 February 1947|a "
+    "garden chair|a screw was missing",
+    "Amos Kettleby": "redcompass9@northmail.example|0155 571 0927|40 Mill Bank, Corrow|FJ-17083|22 October 1982|a set "
+    "of knives|the box was empty",
+}
+CUSTOMER_ROWS = (
+    ("What is the e-mail address of {n}?", "{n} can be reached at {0}.", "Where should an e-mail to {n} be sent?"),
+    ("Which telephone number does {n} have?", "The telephone number of {n} is {1}.", "How can I ring {n}?"),
+    ("Where does {n} live?", "{n} lives at {2}.", "To which address is a parcel for {n} sent?"),
+    ("What is the customer number of {n}?", "The customer number is {3}.", "Under which number is {n} on file?"),
+    ("When was {n} born?", "{n} was born on {4}.", "What is the date of birth of {n}?"),
+    ("What did {n} send back, and why?", "{n} sent back {5} because {6}.", "Which purchase did {n} return?"),
+)
+# Employee, and what the personnel office knows: department, first day, address, emergency contact, last application.
+STAFF = {
+    "Henrike Vollbrecht": "Lohnbuchhaltung|1. März 2009|Tannenweg 12 in Kellenried|Walter Sturm|einen Stuhl aus Kork",
+    "Anselm Rautenkranz": "Gießerei|15. Juni 1998|Mühlgasse 4 in Osterfurt|Gudrun Lamprecht|drei Wochen Sonderurlaub",
+    "Mirja Tollkühn": "Lackiererei|7. Januar 2017|Ziegelplatz 31 in Kellenried|Piet Anders|neue Handschuhe aus Leder",
+    "Gottlieb Specht": "Poststelle|30. September 1986|Fährstraße 9 in Weidenau|Ottilie Specht|einen Parkplatz im Hof",
+    "Swantje Obermoser": "Werkzeugausgabe|12. April 2003|Lindenhof 2 in Osterfurt|Kuno Brandis|einen Kurs im Schweißen",
+    "Leopold Häberlin": "Kantine|22. November 2011|Am Deich 77 in Weidenau|Rosa Immergrün|einen größeren Ofen",
+    "Philippa Dornseif": "Nachtwache|3. Februar 1994|Kirchberg 18 in Altenlohe|Egon Wickert|eine Lampe mit rotem Licht",
+    "Jorin Kaltwasser": "Versuchshalle|19. August 2020|Gartenring 5 in Altenlohe|Thea Nordmann|zwei Tage Heimarbeit",
+}
+STAFF_ROWS = (
+    ("In welcher Abteilung arbeitet {n}?", "{n} arbeitet in der Abteilung {0}.", "Zu welcher Abteilung gehört {n}?"),
+    ("Seit wann ist {n} im Betrieb?", "{n} ist seit dem {1} im Betrieb.", "Wann wurde {n} eingestellt?"),
+    ("Wo wohnt {n}?", "Die Anschrift lautet {2}.", "Wie lautet die Anschrift von {n}?"),
+    ("Wen soll man im Notfall für {n} anrufen?", "Im Notfall soll man {3} anrufen.", "Wer hilft {n} im Notfall?"),
+    ("Was hat {n} zuletzt beantragt?", "Zuletzt hat {n} {4} beantragt.", "Welcher Antrag kam zuletzt von {n}?"),
+)
+
+# Patient, and what a practice has on file: medicines, allergy, blood group, doctor, operation, insurance, next of kin.
+PATIENTS = {
+    "Verena Ostrow": "ramipril 5 mg, metformin 850 mg and folic acid|penicillin|B negative|Dr. Hallam Pryce|a "
+    "hernia in 2013|Halden Mutual, policy 7731-K|her brother Casimir",
+    "Edmund Talleyhill": "amlodipine 10 mg, simvastatin 20 mg and iron|latex|A positive|Dr. Nuria Bastable|a torn "
+    "meniscus in 2008|Corvus Health, policy 2054-D|his niece Ottoline",
+    "Signe Marchbank": "levothyroxine 75 micrograms, bisoprolol 2.5 mg and zinc|shellfish|O negative|Dr. Ludo "
+    "Fenner|an inflamed appendix in 2019|Halden Mutual, policy 9418-R|her neighbour Bram",
+    "Phineas Okoro": "warfarin 3 mg, omeprazole 40 mg and calcium|ibuprofen|AB positive|Dr. Nuria Bastable|a "
+    "cataract in 2021|Sable Union, policy 6620-T|his daughter Adaeze",
+    "Leonie Quist": "sertraline 100 mg, losartan 50 mg and magnesium|bee stings|A negative|Dr. Hallam Pryce|a "
+    "broken wrist in 2005|Corvus Health, policy 3187-M|her cousin Joost",
+    "Barnaby Styles": "allopurinol 300 mg, atenolol 25 mg and vitamin D|walnuts|O positive|Dr. Ludo Fenner|a "
+    "gallstone in 2016|Sable Union, policy 8502-B|his wife Perpetua",
+    "Mirela Dusk": "lamotrigine 200 mg, enalapril 20 mg and biotin|plasters|B positive|Dr. Hallam Pryce|a thyroid "
+    "nodule in 2010|Halden Mutual, policy 1279-H|her son Emeric",
+    "Cosmo Wetherby": "gabapentin 600 mg, furosemide 40 mg and thiamine|codeine|AB negative|Dr. Nuria Bastable|a "
+    "slipped disc in 2018|Corvus Health, policy 4466-F|his sister Honor",
+}
+PATIENT_ROWS = (
+    ("Which medicines does {n} take?", "{0}.", "What has been prescribed for {n}?"),
+    ("Is {n} allergic to anything?", "Yes, {n} is allergic to {1}.", "What must {n} not be given?"),
+    ("What is the blood group of {n}?", "{2}.", "Which blood would {n} need?"),
+    ("Who is the family doctor of {n}, and what was the last operation?", "The family doctor is {3}; the last "
+     "operation was for {4}.", "What do we know of the doctor and the operation of {n}?"),
+    ("How is {n} insured?", "{n} is insured with {5}.", "Which insurance does {n} have?"),
+    ("Whom should the practice ring about {n}?", "{6}.", "Who is the next of kin of {n}?"),
+)  # fmt: skip
+# Friend, and what two letters to each tell.
+LETTERS = {
+    "Agathe": "the well behind the forge has run dry|Pastor Wiggin sold his grey mare to pay the organ builder|the "
+    "9th of October|two jars of quince|cousin Thorvald will marry a glazier from Lund|eleven guests|the attic is "
+    "full of bats",
+    "Bertold": "the bridge at Cold Ashby is closed for repairs|Miss Tarrant found a Roman coin under her "
+    "cabbages|the 2nd of March|a pound of candied ginger|uncle Silas has bought a steam tractor|four thousand "
+    "crowns|the cellar smells of paint",
+    "Clemence": "the lighthouse keeper has lost his voice|Doctor Amory keeps a tame otter in the bath|the 27th of "
+    "June|six pairs of grey socks|our aunt Wilhelmina writes a book on moss|three hundred pages|the chimney sings "
+    "at night",
+    "Diggory": "the mill pond froze before Martinmas|old Mrs. Penhale won a goose at the raffle|the 14th of "
+    "December|a tin of black tea|young Hector was expelled for fireworks|nine rockets|the piano has lost its lid",
+    "Eulalia": "the comet was seen above the brewery|Mr. Castellan taught his parrot to swear|the 21st of August|a "
+    "recipe for plum cake|our sister Rosamund joined a circus in Ghent|five white horses|the garden wall fell on "
+    "the beehives",
+}
+LETTER = (
+    "Dear {n}, you ask for news. Since last week {0}, and nobody speaks of anything else, although {1}. I mean to "
+    "come on {2} and shall bring {3}.",
+    "Dear {n}, this is for you alone: {4}. It has to do with {5}, as you may imagine. As for the house, {6}, and I "
+    "have no money to mend it.",
+)
