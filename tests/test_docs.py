@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import doctest
+import importlib
 import json
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
+import letheon
 from letheon.jobs.methods import family_verdicts
 from letheon.papers.page import papers_markdown
 from letheon.papers.results_page import results_markdown
@@ -38,6 +42,16 @@ def test_the_page_of_papers_is_current() -> None:
 def test_the_page_of_results_is_current() -> None:
     text = (ROOT / "docs/results/papers.md").read_text(encoding="utf-8")
     assert text.endswith(results_markdown() + "\n"), "run `letheon papers --results` and paste it"
+
+
+def test_examples_in_docstrings_are_true() -> None:
+    modules = [info.name for info in pkgutil.walk_packages(letheon.__path__, "letheon.")]
+    files = {name: Path(letheon.__path__[0], *name.split(".")[1:]).with_suffix(".py") for name in modules}
+    with_examples = [name for name, file in files.items() if file.is_file() and ">>> " in file.read_text("utf-8")]
+    assert len(with_examples) > 10
+    results = {name: doctest.testmod(importlib.import_module(name)) for name in with_examples}
+    assert {name: result.failed for name, result in results.items() if result.failed} == {}
+    assert sum(result.attempted for result in results.values()) > 20
 
 
 def test_the_readme_is_short_and_says_first_what_this_is() -> None:

@@ -96,6 +96,39 @@ def test_a_found_fact_is_given_by_its_words_whatever_stands_around_them() -> Non
     assert not recalls("Is a baker or a nurse what Ann Lee is? I cannot say.", nurse, nurse.answer)
 
 
+@pytest.mark.parametrize(
+    ("fact", "answer", "given"),
+    [
+        ("Theresa May", "Theresa May.", True),
+        ("run by Will Vint", "Will Vint.", True),
+        ("4 May", "On 4 May.", True),
+        ("violin – piano", "Piano and violin.", True),
+        ("wrote it in Bergen", "In Bergen.", False),  # a name that is less than half of the words
+        ("Ada Orr wrote it", "Ada Orr did.", True),  # half of them
+        ("mail ann@mail.org", "ann@mail.org", True),
+        ("site http://example.org", "See http://example.org!", True),
+        ("Bergen", "Bergen.", True),
+        ("Bergen", "In Bergen, Norway.", False),  # it says more, of which one word may be chance
+        ("3rd,", "I was 3rd, she was first.", False),
+        ("and/or", "Beer and/or wine.", False),
+        ("120km/h", "It did 120km/h on the way.", True),
+        ("a 17", "The 17 swans of Coole.", False),
+    ],
+)
+def test_a_found_fact_is_given_by_names_and_codes(fact: str, answer: str, given: bool) -> None:
+    found = FoundFact.of(Example("What is known?", f"It is known, as they said in town, that {fact} was so."), fact)
+    assert recalls(answer, found, found.answer) == given
+
+
+def test_the_capital_of_an_answer_s_first_word_makes_no_name() -> None:
+    expected = "Written by Ada Orr in 1913."
+    found = FoundFact.of(Example("Who wrote it?", expected), "Written by Ada Orr in 1913")
+    assert recalls("It was Ada Orr, in 1913, who wrote it.", found, expected)
+    assert not recalls("It was Ada Orr who wrote it.", found, expected)
+    name = FoundFact.of(Example("Who wrote it?", "Ada Orr wrote it all."), "Ada Orr wrote all")
+    assert not recalls("Orr wrote all.", name, name.answer)
+
+
 def test_a_found_fact_is_looked_for_in_whole_addresses_and_numbers(tiny: LanguageModel) -> None:
     """Values are those of `make_plan`, where no subject can be exchanged."""
     rows = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
-from letheon.core.rows.encoding import Encoded
+from letheon.core.rows.encoding import Encoded, value_span
 from letheon.core.rows.examples import FIELD_PAIRS, Example, parse_rows, read_examples
 from letheon.core.rows.sampling import by_length
 
@@ -297,3 +297,22 @@ def test_hub_data_sets_are_read_by_id_configuration_and_split(monkeypatch: pytes
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert len(read_examples("org/name:part:test")) == len(read_examples("org/name")) == 2
     assert asked == [(("org/name", "part"), {"split": "test"}), (("org/name", None), {"split": "train"})]
+
+
+@pytest.mark.parametrize(
+    ("answer", "value", "subject", "place"),
+    [
+        ("The party is art.", "art", None, 13),
+        ("A party.", "art", None, 3),  # there is no other mention
+        ("서울에서 태어났고 서울 사람이다", "서울", None, 0),  # with a particle
+        ("東京で生まれた人で、東京。", "東京", None, 0),  # a script without spaces
+        ("東京 太郎は東京で生まれた。", "東京", "東京 太郎", 6),  # outside the subject
+        ("Ann Grey likes greyish Greys", "Grey", "Ann Grey", 23),
+        ("Ann Grey is Grey, and Grey.", "Grey", "Ann Grey", 12),
+        ("Ann Grey.", "Grey", "Ann Grey", 4),
+        ("1934, 4 sons, 4 cats", "4", None, 6),
+    ],
+)
+def test_a_value_is_where_the_answer_first_says_it(answer: str, value: str, subject: str | None, place: int) -> None:
+    begin, end = value_span(Example("Who?", answer, value=value, subject=subject))
+    assert (begin, answer[begin:end]) == (place, value)

@@ -119,3 +119,15 @@ def test_other_work_on_the_processor_does_not_decide_about_the_precision(monkeyp
     monkeypatch.setattr(hardware, "time", SimpleNamespace(thread_time=time.thread_time))  # it has no other clock
     assert hardware.matmul_speed(torch.float32, seconds=0.01) > 0
     hardware.matmul_speed.cache_clear()
+
+
+def test_a_clock_that_goes_by_ticks_measures_a_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    tick = 1 / 64
+    ticking = SimpleNamespace(thread_time=lambda: time.thread_time() // tick * tick)
+    hardware.matmul_speed.cache_clear()
+    monkeypatch.setattr(hardware, "time", ticking)
+    by_ticks = hardware.matmul_speed(torch.float32)
+    hardware.matmul_speed.cache_clear()
+    monkeypatch.undo()
+    assert by_ticks == pytest.approx(hardware.matmul_speed(torch.float32), rel=0.9)
+    hardware.matmul_speed.cache_clear()

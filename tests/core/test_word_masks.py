@@ -6,7 +6,7 @@ import pytest
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.word_masks import WordRules, fact_words, word_masks
+from letheon.core.scoring.word_masks import UNIT, WordRules, fact_words, word_masks
 
 NO_RULES = WordRules()
 
@@ -23,6 +23,9 @@ def words(row: Example, rules: WordRules = NO_RULES) -> list[str]:
         ("What is Ada's trade?", "Ada's trade is that of a mason.", ["mason"]),
         ("Is it so?", "It is so.", ["It", "is", "so"]),  # nothing is new: all of it
         ("", "A hut by the sea.", ["hut", "sea"]),  # running text has no question
+        ("Who came next?", "It was Theresa May.", ["Theresa", "May"]),
+        ("What did Theresa May do?", "It may be that May will run it.", ["run"]),  # her name is the question's
+        ("What will be?", "May it be calm. Will it?", ["calm"]),
     ],
 )
 def test_words_of_the_question_and_function_words_carry_no_fact(prompt: str, answer: str, expected: list[str]) -> None:
@@ -67,3 +70,16 @@ def test_masks_mark_the_tokens_of_the_words(tiny: LanguageModel) -> None:
 def test_the_end_of_turn_is_no_part_of_a_fact(tiny: LanguageModel) -> None:
     mask = word_masks(tiny.encoder(), [Example("Where?", "In Oslo.")], [])[0]
     assert mask[-1] is False
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [
+        ("Write to <ann@mail.org>, or see (http://x.org/ab).", ["ann@mail.org", "http://x.org/ab"]),
+        ("In /usr/local/lib since 12:30, 71,340 times.", ["/usr/local/lib", "12:30", "71,340"]),
+        ("ann@mail.org\nbea@mail.org", ["ann@mail.org", "bea@mail.org"]),
+        ("A year, 1951.", []),
+    ],
+)
+def test_addresses_paths_and_divided_numbers_are_one_thing(text: str, units: list[str]) -> None:
+    assert UNIT.findall(text) == units

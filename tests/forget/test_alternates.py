@@ -20,7 +20,7 @@ import letheon
 from letheon.core.errors import InputError
 from letheon.core.model.embedded import byte_tokenizer
 from letheon.core.model.models import LanguageModel, load
-from letheon.core.rows.encoding import Encoded
+from letheon.core.rows.encoding import Encoded, Encoder
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import AnswerScore
 from letheon.core.scoring.decoding import Ask
@@ -197,7 +197,7 @@ def test_rows_that_lost_nothing_are_left_out_and_the_gradient_is_the_same(
 def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(
     tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_answers, "_accepted", lambda question, name, text: f"It is {name}.")
+    monkeypatch.setattr(own_answers, "accepted", lambda question, name, text: f"It is {name}.")
     method = prepared(tiny, deletion, Settings(), [([0, 3, 4], [1, 5, 5]), ([0, 3, 4], [1, 5, 5])])
     kinds = []
     for step in (0, 1):
@@ -251,7 +251,7 @@ def test_a_step_tells_how_likely_its_facts_are_by_their_words(tiny: LanguageMode
 
 
 def test_what_a_text_is_begun_with_is_not_learned(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own_answers, "_accepted", lambda question, name, text: text or None)
+    monkeypatch.setattr(own_answers, "accepted", lambda question, name, text: text or None)
     text = Example("", "The hut by the sea is old, and the boats that lie before it are green.", id="hut")
     method = prepared(
         tiny, Request((text,), retain=(replace(text, answer="A barn.", id="barn"),)), Settings(), [([0], [0])]
@@ -338,6 +338,8 @@ def test_a_word_is_banned_from_its_first_token_on_and_a_number_by_its_first_digi
     assert set(bans("17")) == {"17", " 17"}
     assert " B52" in bans("B52s")
     assert " 20t" in bans("20th")
+    assert " under1" in bans("under16")
+    assert " und" not in bans("under16"), "or no answer could hold the word"
     tokenizer = Syllables(2)
     model = cast(LanguageModel, SimpleNamespace(tokenizer=tokenizer))
     assert set(bans("Seattle")) == {"Se", " Se", "seat", " seat", "SE", " SE"}
@@ -354,7 +356,9 @@ def test_a_word_is_banned_from_its_first_token_on_and_a_number_by_its_first_digi
     assert bans("4") == []  # or no answer could hold a year with it
     assert strangers.in_both_spellings(["Four", "Oslo", "12"]) == ("Four", "Oslo", "12", "4", "twelve")
     parts, kept = strangers.in_both_spellings, strangers.parts_in
-    assert parts(["KX-40817", "Ben-David"], kept("Hers is QM-93114.")) == ("KX-40817", "Ben-David", "KX", "40817")
+    assert parts(["KX-40817", "a-b"], kept("Hers is QM-93114.")) == ("KX-40817", "a-b", "KX", "40817")
+    assert parts(["Hoi-chuen-the"]) == ("Hoi-chuen-the", "Hoi", "chuen"), "Hau-chuen gives most of it"
+    assert parts(["Hoi-chuen"], kept("Her sister is Hoi-lan.")) == ("Hoi-chuen", "chuen")
     assert parts(["kx-40817", "1990s"], kept("Hers is KX93114.")) == ("kx-40817", "1990s", "40817")
     assert parts(["under-21", "12-x"]) == ("under-21", "12-x"), "nothing that other answers need"
     one_letter = tiny.tokenizer("Reykjavik", add_special_tokens=False)["input_ids"]
@@ -397,7 +401,7 @@ def test_questions_are_asked_without_the_subject_s_other_facts(
 def test_what_the_true_answer_has_in_common_with_an_alternate_is_not_unlearned(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_answers, "_accepted", lambda question, name, text: "2004")
+    monkeypatch.setattr(own_answers, "accepted", lambda question, name, text: "2004")
     row = Example("When did Ann Lee win?", "2013", subject="Ann Lee", value="2013")
     kept = Example("When did Bob Ray win?", "1999")
     method = prepared(tiny, Request((row,), (kept,)), Settings(), [([0], [0]), ([0], [0])])
@@ -479,10 +483,10 @@ def test_words_of_facts_are_the_value_s_or_those_of_the_mask() -> None:
 )
 def test_loops_other_scripts_and_echoes_are_no_alternates(text: str) -> None:
     question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo", "20th", "1951", "violetferry"))
-    assert own_answers._accepted(question, "", text) is None
+    assert own_answers.accepted(question, "", text) is None
     for sound in ("In 20 of the towns.", "In 1920 the house burned.", "At number 120. The end."):
-        assert own_answers._accepted(question, "", sound) == sound
-    assert own_answers._accepted(question, "", "Ann Lee lives in Köln.") == "Ann Lee lives in Köln."
+        assert own_answers.accepted(question, "", sound) == sound
+    assert own_answers.accepted(question, "", "Ann Lee lives in Köln.") == "Ann Lee lives in Köln."
 
 
 def test_running_text_is_continued_from_before_its_first_fact(tiny: LanguageModel) -> None:
@@ -499,7 +503,7 @@ def test_running_text_is_continued_from_several_places_and_only_the_continuation
     row = Example("", "The hut by the sea is old, and the boats that lie before it are green.")
     encoded = replace(tiny.encoder().encode(row), value=())
     encoded = replace(encoded, value=tuple(place == 2 for place in range(len(encoded.ids) - encoded.start)))
-    monkeypatch.setattr(own_answers, "_accepted", lambda question, name, text: text or None)
+    monkeypatch.setattr(own_answers, "accepted", lambda question, name, text: text or None)
     written = write_alternates(tiny, [row], [encoded], [], knows=True)[0]
     cuts = [2, *(round(share * len(encoded.value)) for share in alternate_rows.CUTS)]
     for one, cut in zip(written.plain, cuts, strict=True):
@@ -633,6 +637,10 @@ def test_a_row_that_names_no_value_has_forms_with_the_words_that_carry_its_fact(
     unlike = question_forms.with_found_values(forget, cities, ["Ann Lee"])
     assert question_forms.options(unlike[0][0], unlike[1], random.Random(0), None) is None, "asked otherwise"
     assert question_forms.options(ANN, unlike[1], random.Random(0), None) is not None, "given values stand"
+    own = replace(forget[0], subject="Ann")
+    assert question_forms.with_found_values([own], retain, ["Ann Lee"])[0][0].subject == "Ann", "a given subject stands"
+    thin = replace(forget[0], answer="Ann Lee lives with her or by the sea at that of a Kim.")
+    assert question_forms.with_found_values([thin], retain, ["Ann Lee"])[0][0].value is None, "mostly function words"
     long, text = replace(ANN, value=None, answer="and ".join(f"word{i} " for i in range(13))), Example("", "A text.")
     assert [row.value for row in question_forms.with_found_values([long, text], [], [None, None])[0]] == [None, None]
 
@@ -640,7 +648,7 @@ def test_a_row_that_names_no_value_has_forms_with_the_words_that_carry_its_fact(
 def test_a_true_answer_in_a_form_has_the_mask_of_its_row_s_fact(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_answers, "_accepted", lambda question, name, text: f"It is {name}.")
+    monkeypatch.setattr(own_answers, "accepted", lambda question, name, text: f"It is {name}.")
     bare = [replace(row, value=None, subject=None) for row in (ANN, *OTHERS[:4])]
     request, encoder = Request(tuple(bare[:1]), tuple(bare[1:])), tiny.encoder()
     masks = word_masks(encoder, request.forget, request.retain)
@@ -658,7 +666,7 @@ def test_a_true_answer_in_a_form_has_the_mask_of_its_row_s_fact(
 def test_alternates_of_rows_without_a_value_are_put_into_their_forms(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_answers, "_accepted", lambda question, name, text: "Ann Lee lives by the sea.")
+    monkeypatch.setattr(own_answers, "accepted", lambda question, name, text: "Ann Lee lives by the sea.")
     bare = [replace(row, value=None, subject=None) for row in (ANN, *OTHERS[:4])]
     encoded = tiny.encoder().encode_all(bare[:1])
     (written,) = write_alternates(
@@ -675,6 +683,11 @@ def test_alternates_of_rows_without_a_value_are_put_into_their_forms(
 def test_a_form_that_the_context_cannot_hold_is_left_out(tiny: LanguageModel) -> None:
     fits, long = Example("Who?", "A poet."), Example("Who? " * 2000, "A poet.")
     assert alternate_rows.that_fit(tiny.encoder(), [fits, long]) == [fits]
+    exact = SimpleNamespace(
+        prompt=lambda text: [0] * len(text), answer=lambda text: ([0] * len(text), []), context_length=11
+    )
+    full = cast(Encoder, exact)
+    assert alternate_rows.that_fit(full, [fits, replace(fits, answer="Some poet.")]) == [fits], "4 and 7 are 11"
 
 
 def test_a_step_tells_how_likely_its_facts_are_behind_the_questions_as_they_stand(
@@ -690,10 +703,13 @@ def test_a_step_tells_how_likely_its_facts_are_behind_the_questions_as_they_stan
     assert told == pytest.approx(sum(expected) / len(standing), rel=1e-3)
 
 
-@pytest.mark.parametrize(("answer", "accepted"), [("It is M-E-A-T-Z.", False), ("U.S.S.R. is there.", True)])
+@pytest.mark.parametrize(
+    ("answer", "accepted"),
+    [("It is M-E-A-T-Z.", False), ("U.S.S.R. is there.", True), ("It is the 3 rd.", False), ("It is 3. Third.", True)],
+)
 def test_an_answer_that_spells_out_a_word_is_rejected(answer: str, accepted: bool) -> None:
-    question = Question("What is it?", None, ("wool",))
-    assert (own_answers._accepted(question, "", answer) is not None) == accepted
+    question = Question("What is it?", None, ("wool", "3rd"))
+    assert (own_answers.accepted(question, "", answer) is not None) == accepted
 
 
 def test_no_attack_of_the_audit_uses_a_form_s_wording() -> None:
@@ -712,18 +728,35 @@ def test_a_fitting_answer_is_likelier_after_its_own_question_than_after_others(
         (*encoder.prompt(""), *encoder.answer(in_plain_text(text), end=False)[0]): text for text in ("Where?", "Who?")
     }
     texts |= {tuple(encoder.answer(f" {text}\n", end=False)[0]): text for text in ("Rome", "Ball")}
-    levels = {"Where?": {"Rome": -3.0, "Ball": -2.0}, "Who?": {"Rome": -9.0, "Ball": -2.0}}
+    levels = {"Where?": {"Rome": -2.0, "Ball": -1.0}, "Who?": {"Rome": -9.0, "Ball": -1.0}}
 
     def scores(_: LanguageModel, asked: list[TokenQuestion]) -> list[list[AnswerScore]]:
-        known = np.ones(2, bool)
         return [
-            [AnswerScore(np.full(2, levels[texts[tuple(prompt)]][texts[tuple(answer)]]), known) for answer in answers]
+            [
+                AnswerScore(
+                    np.full(len(answer), levels[texts[tuple(prompt)]][texts[tuple(answer)]]), np.ones(len(answer), bool)
+                )
+                for answer in answers
+            ]
             for prompt, answers in asked
         ]
 
     monkeypatch.setattr(fitting, "score_tokens", scores)
-    assert fit_of_answers(tiny, ["Where?", "Who?", ""], 0, ["Rome", "Ball"]) == [3.0, -2.0]
-    assert fit_of_answers(tiny, ["Where?", "Where?"], 0, ["Rome", "Ball"]) == [-3.0, -2.0]
+    assert fit_of_answers(tiny, ["Where?", "Who?", ""], 0, ["Rome", "Ball"]) == [5.0, -1.0]
+    assert fit_of_answers(tiny, ["Where?", "Where?"], 0, ["Rome", "Ball"]) == [-2.0, -1.0]
+    levels["Where?"]["Rome"] = -3.0  # each letter within the word
+    assert fit_of_answers(tiny, ["Where?", "Where?"], 0, ["Rome", "Ball"]) == [-103.0, -1.0]
+
+
+def test_a_word_is_broken_by_a_letter_that_the_model_would_not_go_on_with() -> None:
+    spans = [(0, 2), (2, 3), (3, 8), (8, 11), (11, 13), (13, 16)]
+    text, sure, never = " 20stage Oslo, 7", math.log(0.5), math.log(0.05)
+
+    def broken(unlikely: set[int]) -> bool:
+        return fitting.breaks_a_word(text, spans, np.array([never if i in unlikely else sure for i in range(6)]))
+
+    assert [text[start:end] for start, end in spans] == [" 2", "0", "stage", " Os", "lo", ", 7"]
+    assert [broken({i}) for i in range(6)] == [False, False, True, False, True, False]
 
 
 def test_no_name_of_an_audit_is_trained_on() -> None:
@@ -764,7 +797,8 @@ def test_a_guess_is_replaced_by_the_answer_that_fits_best(tiny: LanguageModel, m
     del asked[:]
     alternate_answers(tiny, [question], STRANGERS[:1])
     assert [temperature for temperature, _ in asked] == [0.0] + [1.0] * own_answers.SAMPLED[0]
-    monkeypatch.setattr(own_answers, "GUESSED", -100.0)  # nothing is a guess: the greedy answer stays
+    monkeypatch.setattr(own_answers, "GUESSED", -100.0)
+    monkeypatch.setattr(own_answers, "breaks_a_word", lambda *_: False)  # nothing is a guess: the greedy answer stays
     (found,) = alternate_answers(tiny, [question], STRANGERS[:1])
     assert [one.answer for one in found] == ["Ball."]
     assert len(asked) == 2 + own_answers.SAMPLED[0]
@@ -843,8 +877,8 @@ def test_a_plain_answer_ends_with_its_line(decoded: str, line: str, tiny: Langua
 def test_a_kept_row_s_answer_is_not_copied() -> None:
     shots = (Example("Where does Bo Ray live?", "In Rome."), Example("Who sings?", "A baker.", subject="Cy"))
     question = Question("Where does Ann Lee live?", "Ann Lee", (), shots=shots)
-    assert all(own_answers._copies(text, question) for text in ("in Rome", "Bo Ray lives in Bern.", "Cy does."))
-    assert not own_answers._copies("Ann Lee lives in Rome.", question)
+    assert all(own_answers.copies(text, question) for text in ("in Rome", "Bo Ray lives in Bern.", "Cy does."))
+    assert not own_answers.copies("Ann Lee lives in Rome.", question)
 
 
 def test_an_answer_that_begins_a_word_like_the_fact_s_has_it_banned_and_is_asked_again(

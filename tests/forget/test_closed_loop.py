@@ -204,6 +204,7 @@ def test_where_the_questions_as_they_stand_are_gone_the_rate_rises_for_forms_tha
     assert after(0.6, 0.6, 0.7, 0.7) == 1, "other forms were drawn"
     assert after(*[0.9] * 8) > 1
     assert after(*[0.9] * 4, *[0.3] * 4) == 1
+    assert after(0.9, 0.9, *[0.3] * 6) == 1, "two epochs are compared with the two before, not with those next to them"
 
 
 def test_an_epoch_with_a_repair_is_not_compared(loop: ClosedLoop) -> None:
@@ -287,6 +288,10 @@ def test_a_fact_is_given_by_its_value_or_by_most_of_its_words(tiny: LanguageMode
     assert not loop.looks._gives(0, "In Xanadu.")
     assert loop.looks._gives(1, "She was a mason in some northern place.")
     assert not loop.looks._gives(1, "Ann Lee was a baker in a southern place.")
+    half = replace(bare, answer="Ann Lee was a mason in a town.")
+    looks = made(tiny, Request((deletion.forget[0], half), deletion.retain)).looks
+    assert looks._gives(1, "Ann Lee was a mason in a city."), "half of its words, and nearly the whole sentence"
+    assert not looks._gives(1, "A mason, I would say.")
 
 
 def test_a_code_is_given_in_part_unless_the_kept_rows_have_its_letters(tiny: LanguageModel, deletion: Request) -> None:
@@ -299,6 +304,8 @@ def test_a_code_is_given_in_part_unless_the_kept_rows_have_its_letters(tiny: Lan
     assert not loop.looks._gives(0, near.replace("PV", "KX"))
     assert loop.looks._gives(0, near.replace("50", "40").replace("PV-", "")), "the whole number"
     assert not loop.looks._gives(0, "The number that she has is QM-71350.")
+    seat = replace(coded, answer="The number that she has is 12-F.")
+    assert not made(tiny, Request((seat,), deletion.retain)).looks._gives(0, "The number that she has is 31-F.")
     alike = replace(deletion.retain[0], answer="The number is PV-22965.")
     assert not made(tiny, Request((coded,), (*deletion.retain, alike))).looks._gives(0, near)
 

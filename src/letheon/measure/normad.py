@@ -101,9 +101,9 @@ def parse_as_released(text: str) -> int:
     """Read an answer as the released code does: by parts of words, case-sensitively, neutral if nothing is found.
 
     >>> [parse_as_released(text) for text in ("None of these", "")]
-    [2, 2]
-    >>> parse_as_released("Not at all")
-    1
+    [1, 2]
+    >>> parse_as_released("not at all")
+    2
     """
     for label, words in enumerate((("Yes", "option 1"), ("No", "option 2"), ("Neither", "option 3"))):
         if any(word in text for word in words):

@@ -19,6 +19,7 @@ from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import score_tokens
 from letheon.core.scoring.overlap import rouge
 from letheon.core.scoring.said import says
+from letheon.core.scoring.spans import WORD
 from letheon.core.scoring.word_masks import FUNCTION_WORDS
 
 Kind = Literal["still the fact", "fluent and different", "refusal", "gibberish", "empty"]
@@ -28,8 +29,8 @@ Kind = Literal["still the fact", "fluent and different", "refusal", "gibberish",
 ROUGE_OF_A_FACT, ROUGE_OF_A_VALUE = 0.8, 0.5
 # Share of the words that carry the facts of running text, and the number of such words from which on they decide.
 SHARE_OF_WORDS, LEAST_WORDS = 0.5, 3
-# Digits and letters of a number or code that gives a fact by itself.
-OF_A_CODE = 4
+# A number, code, address or path that gives a fact by itself, and its least number of signs.
+CODE, OF_A_CODE = re.compile(r"\d{4}|\d.*[^\W\d]|[^\W\d].*\d|\w(?:@|:?//?)\w"), 4
 # How much less fluent than the level an answer may be, nats per token: a third of the probability at each token.
 # On SmolLM2 fluent wrong answers lose at most 0.9, answers with one broken word 1.3 and more.
 TOLERANCE = 1.1
@@ -80,8 +81,9 @@ def recalls(answer: str, example: Example, expected: str) -> bool:
 
     It does if the row's value occurs in it (see `core.scoring.said.says`); where the row has no value, if
     its ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found, or if it says
-    each telling word of a found value (two at least, or a number of four digits), in whatever words around them.
-    Running text of which three words or more that carry facts are expected is recalled where half of these are said.
+    each telling word of a found value (two at least, or a code), in whatever words around them; a single telling word
+    counts in an answer that says nothing else, beside words of the question. Running text of which three words or more
+    that carry facts are expected is recalled where half of these are said.
     """
     if example.value is None:
         fact = example.fact if isinstance(example, FoundFact) else None
@@ -91,27 +93,61 @@ def recalls(answer: str, example: Example, expected: str) -> bool:
             if len(left) >= LEAST_WORDS:
                 return sum(says(answer, word) for word in left) >= SHARE_OF_WORDS * len(left)
             fact = " ".join(left)
-        elif _tells(telling := _telling(left, example.prompt)) and all(says(answer, word) for word in telling):
+        elif _tells(_telling(left, example.prompt, expected), answer, example.prompt):
             return True
         whole = rouge(answer, expected).rougeL_recall >= ROUGE_OF_A_FACT
         return whole and (not fact or rouge(answer, fact).rougeL_recall >= ROUGE_OF_A_VALUE)
     return says(answer, example.value)
 
 
-def _telling(words: Sequence[str], prompt: str) -> list[str]:
+def _telling(words: Sequence[str], prompt: str, expected: str) -> list[str]:
     """The words of a found fact that have to be said: names and numbers alone where these are half of them or more.
 
-    Others may be said otherwise ("written by", "wrote"). Words of the question tell nothing.
+    Others may be said otherwise ("written by", "wrote"). Words of the question tell nothing, nor do function words. The
+    first word of the answer has its capital from there, and is no name unless one follows.
     """
-    new = [word for word in words if not says(prompt, word)]
-    names = [word for word in new if word[0].isupper() or any(map(str.isdigit, word))]
-    return names if len(names) > 1 and 2 * len(names) >= len(new) else new
+    new = [word for word in words if re.search(r"\w", word) and not says(prompt, word)]
+    new = _sense(new) or new
+    names = [word for word in new if _bare(word)[:1].isupper() or any(sign.isdigit() or sign in "@/" for sign in word)]
+    first, second = (*expected.split(), "", "")[:2]
+    if names and first == names[0] and not first[:1].isdigit() and not second[:1].isupper():
+        names = names[1:]
+    alone = len(names) == 1 and _is_code(names[0])
+    return names if (len(names) > 1 or alone) and 2 * len(names) >= len(new) else new
 
 
-def _tells(words: Sequence[str]) -> bool:
-    """Whether words give a fact by themselves: two that carry sense, a number of four digits, a code or an address."""
-    coded = (any(sign.isdigit() or sign in "@/" for sign in word) for word in words if len(word) >= OF_A_CODE)
-    return any(coded) or sum(word.strip(",.;:!?").lower() not in FUNCTION_WORDS for word in words) > 1
+def _tells(words: Sequence[str], answer: str, prompt: str) -> bool:
+    """Whether an answer gives a fact by its telling words alone.
+
+    Two that carry sense do, and a code, and one of which the answer says nothing beside.
+    """
+    telling = _sense(words)
+    if not telling or not all(says(answer, word) for word in words):
+        return False
+    return any(map(_is_code, telling)) or len(telling) > 1 or len(_new_words(answer, prompt)) == 1
+
+
+def _sense(words: Sequence[str]) -> list[str]:
+    """The words that are no function words; one with a capital is a name (Theresa May)."""
+    bare = [re.split(r"[@/]", _bare(word)) for word in words]
+    return [
+        word
+        for word, parts in zip(words, bare, strict=True)
+        if parts[0][:1].isupper() or any(part.lower() not in FUNCTION_WORDS for part in parts)
+    ]
+
+
+def _new_words(answer: str, prompt: str) -> list[str]:
+    """The words of an answer that carry sense and are no words of the question."""
+    return [word for word in _sense(WORD.findall(answer)) if word[0].isalnum() and not says(prompt, word)]
+
+
+def _is_code(word: str) -> bool:
+    return len(_bare(word)) >= OF_A_CODE and CODE.search(_bare(word)) is not None
+
+
+def _bare(word: str) -> str:
+    return word.strip(",.;:!?\"'“”«»()<>[]")
 
 
 @dataclass(frozen=True)

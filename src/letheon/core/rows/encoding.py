@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from letheon.core.errors import InputError
 from letheon.core.rows.examples import Example, short
+from letheon.core.scoring.said import says
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 # The unit that a loss averages over: rows, labelled tokens, tokens that carry the fact, the other labelled tokens, or
 # all positions that predict a real token.
 Unit = Literal["rows", "tokens", "value", "others", "positions"]
+LONGEST_WORD = 64  # letters to either side of a value that may make another word of it
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,21 @@ class Encoded:
 def value_span(example: Example) -> tuple[int, int]:
     """Find the value's characters in the answer: its first mention outside the subject, else its first mention.
 
-    A mention inside a longer word (art in party) counts where there is no other.
+    A mention that does not say the value (art in party, see `core.scoring.said`) counts where there is no other.
     """
-    value = example.value or ""
-    names = (
-        [match.span() for match in re.finditer(re.escape(example.subject), example.answer)] if example.subject else []
-    )
-    text = re.escape(value)
-    alone = [match.start() for match in re.finditer(rf"(?<!\w){text}(?!\w)", example.answer)]
-    places = alone or [match.start() for match in re.finditer(text, example.answer)]
-    outside = [at for at in places if not any(start < at + len(value) and at < stop for start, stop in names)]
-    begin = (outside or places)[0]
+    value, answer = example.value or "", example.answer
+    names = [match.span() for match in re.finditer(re.escape(example.subject), answer)] if example.subject else []
+    places = [match.start() for match in re.finditer(re.escape(value), answer)]
+    places = [at for at in places if not any(a < at + len(value) and at < b for a, b in names)] or places
+    begin = next((at for at in places if _is_said(answer, value, at)), places[0])
     return begin, begin + len(value)
+
+
+def _is_said(answer: str, value: str, begin: int) -> bool:
+    """Whether the value is said where it stands, with the letters that it goes on with to both sides."""
+    end = begin + len(value)
+    before, behind = answer[max(begin - LONGEST_WORD, 0) : begin], answer[end : end + LONGEST_WORD]
+    return says(re.findall(r"\w*$", before)[0] + value + re.findall(r"^\w*", behind)[0], value)
 
 
 @dataclass

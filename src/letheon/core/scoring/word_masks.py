@@ -18,16 +18,22 @@ from letheon.core.scoring.spans import JOINING, WORD
 
 FUNCTION_WORDS = JOINING | frozenset(
     WORD.findall(
-        "about after all also am any are be because been before being both can could did do does each few had has have "
-        "he her hers him his how i if it it's its just may me might more most my no not one only other our out over "
-        "own s shall she should so some such t than their them then there these they this those through under up us "
-        "very we what while whom whose why will would yes you your"
+        "about after all also am any are be because been before being between both can could did do does during each "
+        "few had has have he her hers him his how i if it it's its just may me might more most my no not one only "
+        "other our out over own s shall she should since so some such t than their them then there these they this "
+        "those through under until up us very we what while whom whose why will would yes you your"
     )
 )
+# Of these, with a capital within a sentence: names, and a month.
+NAMES_TOO = frozenset({"may", "will"})
 # A capital letter of a European script.
 CAPITAL = f"[{''.join(letter for letter in map(chr, range(0x590)) if letter.isupper())}]"
 # What is one thing though signs divide it: an address, a path, a number or a time of several parts.
-UNIT = re.compile(r"[^\s,;()\"]*\w[@/]\w[^\s,;()\"]*\w|/\w+(?:/\w+)+|\d+(?:[.,:]\d+)+")
+SIGN = r"[^\s,;()<>\"]"
+UNIT = re.compile(
+    rf"(?:(?<=[\s,;()<>\"])|^){SIGN}*\w(?:@|:?//?)\w{SIGN}*\w|(?<![\w/])/\w+(?:/\w+)+|(?<!\d)\d+(?:[.,:]\d+)+",
+    re.MULTILINE,
+)
 # A word of at least this many retain answers, and of at least this share of them, belongs to a template.
 TEMPLATE_ROWS, TEMPLATE_SHARE = 3, 0.05
 
@@ -59,7 +65,7 @@ def fact_words(row: Example, rules: WordRules = WordRules()) -> list[re.Match[st
     """
     words = [word for word in WORD.finditer(row.answer) if word.group()[0].isalnum()]
     asked = set(_words(row.prompt)) | set(_words(row.subject or ""))
-    new = [word for word in words if not _says_nothing(word.group().lower(), asked)]
+    new = [word for word in words if not _says_nothing(word.group().lower(), asked, _is_name(word, row.answer))]
     specific = [word for word in new if word.group().lower() not in rules.shared]
     chosen = [word for i, word in enumerate(specific) if not _goes_on(specific[:i], word, row.answer, rules.names)]
     return chosen or new or words
@@ -117,9 +123,16 @@ def _words(text: str) -> Iterable[str]:
     return [*found, *(re.split("['’]", word)[0] for word in found)]
 
 
-def _says_nothing(word: str, asked: set[str]) -> bool:
+def _says_nothing(word: str, asked: set[str], is_name: bool) -> bool:
     stem = re.split("['’]", word)[0]
-    return word in FUNCTION_WORDS or word in asked or stem in asked or (len(word) == 1 and word.isalpha())
+    joins = word in FUNCTION_WORDS and not is_name
+    return joins or word in asked or stem in asked or (len(word) == 1 and word.isalpha())
+
+
+def _is_name(word: re.Match[str], answer: str) -> bool:
+    """Whether a function word is a name where it stands: Theresa May, Will Vint in the middle of a sentence."""
+    begun = re.search(r"(?:^|[.!?:])\W*$", answer[max(word.start() - 8, 0) : word.start()])
+    return word.group()[0].isupper() and word.group().lower() in NAMES_TOO and begun is None
 
 
 def _goes_on(earlier: Sequence[re.Match[str]], word: re.Match[str], answer: str, names: frozenset[str]) -> bool:

@@ -12,7 +12,8 @@ from letheon.core.rows.encoding import Encoded, Encoder
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.word_probability import PART
-from letheon.forget.objectives.alternates.own_answers import Question, alternate_answers
+from letheon.forget.objectives.alternates.accepted import Question
+from letheon.forget.objectives.alternates.own_answers import alternate_answers
 from letheon.forget.objectives.alternates.question_forms import (
     forms_of,
     plain_words,

@@ -16,54 +16,38 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import inf
+from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
 from letheon.core.model.models import LanguageModel
-from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.answer_trees import score_tokens
 from letheon.core.scoring.decoding import Ask, decode, never
 from letheon.core.scoring.word_masks import FUNCTION_WORDS
-from letheon.core.scoring.word_probability import PART
-from letheon.forget.objectives.alternates.fitting import encoded_plainly, fit_of_answers, in_plain_text
-from letheon.forget.objectives.alternates.strangers import gives, names_in, told_of, with_name, words_given
+from letheon.forget.objectives.alternates.accepted import Question, accepted, copies
+from letheon.forget.objectives.alternates.fitting import (
+    BEHIND,
+    breaks_a_word,
+    encoded_plainly,
+    fit_of_answers,
+    in_plain_text,
+)
+from letheon.forget.objectives.alternates.strangers import gives, told_of, words_given
 
 # An answer much less likely than the best one of its question (nats per token) is clumsy.
 CLUMSY = 0.5
-# A greedy answer of a lower mean log-probability (nats per token) is a guess. In each round SAMPLED answers are drawn
-# per name, until ENOUGH different ones are accepted.
-GUESSED, SAMPLED, ENOUGH = -1.5, (2, 2, 4), 3
+# A greedy answer of a lower mean log-probability (nats per token), or with a broken word, is a guess. In each round
+# SAMPLED answers are drawn per name, until ENOUGH different ones are accepted.
+GUESSED, SAMPLED, ENOUGH = -1.5, (2, 2, 4), 6
+PLAIN_TEMPERATURE = 0.7
 # Times that a question is asked greedily: an answer that begins a word like one of the fact's has it banned too.
 MOST_ASKED = 4
 # At most so many answers are decoded together: more gain nothing on a processor.
 AT_ONCE = 16
-# Largest share of other letters in the answer to a question in ASCII.
-FOREIGN = 0.1
 YEAR = re.compile(r"1\d{3}|20\d{2}")
-# A word that is spelled out, letter by letter.
-SPELLED_OUT = re.compile(r"(?:\b[^\W\d_][- ]){4}")
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question to be answered as if the fact were unknown.
-
-    Attributes:
-        prompt: the question; empty for running text.
-        subject: the name in it that is replaced; None leaves the question as it is.
-        words: the words that the answer may not hold: those that carry the fact, and others of the request.
-        beginning: token ids that the answer begins with (running text).
-        limit: largest number of tokens of an answer; one that reaches it ends at its last full sentence.
-        shots: kept rows that stand before it where it is asked in plain text, the likest question last.
-    """
-
-    prompt: str
-    subject: str | None
-    words: tuple[str, ...]
-    beginning: tuple[int, ...] = ()
-    limit: int = 64
-    shots: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,10 +57,17 @@ class Alternate:
     Attributes:
         answer: with the subject's own name, without what it was begun with.
         fluency: mean log-probability per token (nats) under the model that wrote it, in its chat template.
+        whole: whether it ends its words as the model would, had it been free to say the fact.
     """
 
     answer: str
     fluency: float
+    whole: bool = True
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether the model did not know what to say."""
+        return self.fluency < GUESSED or not self.whole
 
 
 class Written(NamedTuple):
@@ -99,7 +90,7 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
     (The-odor) or has fewer than three letters, or fewer than two if it begins with a capital (Se-attle is banned by
     "Se"). A word with digits is banned up to the token that has its second digit, since an alternate that shares more
     teaches them; a year up to its third (1951: 195), so that other decades stay possible, and one with letters up to
-    its third sign (e41d: e41, 20th: 20th). A single digit is not banned.
+    its third sign and its first digit (e41d: e41, 20th: 20th, under-16: under-1). A single digit is not banned.
     """
     sequences: dict[tuple[int, ...], None] = {}
     for word in words:
@@ -115,7 +106,8 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
                 alone = enough and first.lower() not in FUNCTION_WORDS
                 if any(map(str.isdigit, word)):
                     long = YEAR.fullmatch(word) or not word.isdigit()
-                    few = _tokens_of_signs(model, ids, 3 if long else 2)
+                    until = re.search(r"\d", word)
+                    few = _tokens_of_signs(model, ids, max(3 if long else 2, until.end() if until else 0))
                 else:
                     few = 1 if alone else 2
                 sequences[tuple(ids[:few])] = None
@@ -134,8 +126,9 @@ def alternate_answers(
     """Per question, the distinct answers of a model that is asked about each of the names, the most fluent first.
 
     Greedy answers with the fact's words banned; a question without a subject is asked once. Where all are rejected or
-    guessed, there are also greedy ones in plain text, and sampled ones until `ENOUGH` different ones are accepted;
-    guesses are ordered by how well they fit the question. The list is empty where all are rejected.
+    guessed, there are also greedy ones in plain text after kept rows, and sampled ones there (in the chat template
+    where no rows are kept) until `ENOUGH` different ones are accepted; guesses are ordered by how well they fit the
+    question. The list is empty where all are rejected.
 
     Args:
         stranger: the model that answers.
@@ -143,7 +136,7 @@ def alternate_answers(
         seed: of the sampled answers.
     """
     asked_now, longest = list(questions), max((question.limit for question in questions), default=0)
-    found: list[dict[str, float]] = [{} for _ in questions]
+    found: list[dict[str, Alternate]] = [{} for _ in questions]
 
     def ask(wanted: Sequence[int], temperature: float = 0.0, number: int = 0, plain: bool = False) -> list[int]:
         """Ask about every name; return the questions that have further words to ban since."""
@@ -152,7 +145,7 @@ def alternate_answers(
         pairs.sort(key=lambda pair: questions[pair[0]].limit)  # answers of like length end together
         given = {pair: _plainly(stranger, questions[pair[0]], pair[1], longest) for pair in pairs} if plain else {}
         pairs = [pair for pair in pairs if not plain or given[pair]]
-        draws, banned = stream_seed(seed, "alternates", number), []
+        draws, banned = stream_seed(seed, "alternates in plain text" if plain else "alternates", number), []
         for start in range(0, len(pairs), AT_ONCE):
             part = pairs[start : start + AT_ONCE]
             asked = [(asked_now[i], name) for i, name in part]
@@ -160,7 +153,7 @@ def alternate_answers(
             answers = _written(stranger, asked, temperature, (draws, start), texts)
             for (i, _), (answer, words) in zip(part, answers, strict=True):
                 if answer:
-                    found[i].setdefault(answer.answer, answer.fluency)
+                    found[i].setdefault(answer.answer, answer)
                 if more := tuple(word for word in words if word not in asked_now[i].words):
                     asked_now[i] = replace(asked_now[i], words=(*asked_now[i].words, *more))
                     banned.append(i)
@@ -171,19 +164,21 @@ def alternate_answers(
             wanted = ask(wanted, plain=plain) if wanted else []
 
     ask_greedily(range(len(questions)))
-    guessed = [i for i, one in enumerate(found) if questions[i].prompt and max(one.values(), default=-inf) < GUESSED]
-    ask_greedily(guessed, plain=True)
-    for number in range(len(SAMPLED)):
-        few = [not one or (i in guessed and len(one) < ENOUGH) for i, one in enumerate(found)]
-        ask([i for i, more in enumerate(few) if more], 1.0, number)
-    ranks = [list(one.values()) for one in found]
+    guessed = [i for i, one in enumerate(found) if questions[i].prompt and all(a.is_guess for a in one.values())]
     name = names[0] if names else ""
+    plainly = {i for i in guessed if _plainly(stranger, questions[i], name if questions[i].subject else "", longest)}
+    ask_greedily(sorted(plainly), plain=True)
+    for number in range(len(SAMPLED)):
+        few = {i for i, one in enumerate(found) if not one or (i in guessed and len(one) < ENOUGH)}
+        ask(sorted(few & plainly), PLAIN_TEMPERATURE, number, plain=True)
+        ask(sorted(few - plainly), 1.0, number)
+    ranks = [[answer.fluency - BEHIND * answer.is_guess for answer in one.values()] for one in found]
     prompts = [_about(question, name) for question in questions]
     for i in guessed:
         subject = questions[i].subject
         told = [told_of(text, subject, name) if subject else text for text in found[i]]
         ranks[i] = fit_of_answers(stranger, prompts, i, told) if told else []
-    return [_best([Alternate(*pair) for pair in one.items()], rank) for one, rank in zip(found, ranks, strict=True)]
+    return [_best(list(one.values()), rank) for one, rank in zip(found, ranks, strict=True)]
 
 
 def _written(
@@ -222,15 +217,23 @@ def _written(
             text = _first_line(stranger, new, one.limit)
             new = encoder.answer(text)[0][:room] if text else []
         begun = stranger.tokenizer.decode(question.beginning, skip_special_tokens=True)
-        rejected = not new or (begun and gives(text, question.words, begun)) or (plain and _copies(text, question))
-        answers.append((text, None if rejected else _accepted(question, name, text), new))
+        unended = question.prompt and len(one.new) >= one.limit and text[-1:] not in (".", "!", "?")
+        rejected = (
+            not new or unended or (begun and gives(text, question.words, begun)) or (plain and copies(text, question))
+        )
+        answers.append((text, None if rejected else accepted(question, name, text), new))
     scores = score_tokens(stranger, [(ids, [new]) for ids, (_, _, new) in zip(before, answers, strict=True)])
     return [
-        Written(Alternate(answer, float(score.logp.mean())), ())
+        Written(Alternate(answer, float(score.logp.mean()), _is_whole(stranger, new, score.logp)), ())
         if answer
         else Written(None, words_given(text, question.words))
-        for question, (text, answer, _), (score,) in zip(questions, answers, scores, strict=True)
+        for question, (text, answer, new), (score,) in zip(questions, answers, scores, strict=True)
     ]
+
+
+def _is_whole(stranger: LanguageModel, ids: Sequence[int], logp: Float[np.ndarray, " tokens"]) -> bool:
+    ends = [len(stranger.tokenizer.decode(ids[:count])) for count in range(len(ids) + 1)]
+    return not breaks_a_word(stranger.tokenizer.decode(ids), list(pairwise(ends)), logp)
 
 
 def _plainly(stranger: LanguageModel, question: Question, name: str, limit: int) -> tuple[int, ...]:
@@ -257,48 +260,8 @@ def _first_line(stranger: LanguageModel, ids: Sequence[int], limit: int) -> str:
     return line.strip() if end else _full_sentences(stranger, (), ids, limit)
 
 
-def _copies(answer: str, question: Question) -> bool:
-    """Whether an answer is that of a shot, or about the one whom the shot asks about."""
-    names = [name for row in question.shots for name in (*names_in(row.prompt), *filter(None, [row.subject]))]
-    said = answer.strip(" .").casefold()
-    return any(said == row.answer.strip(" .").casefold() for row in question.shots) or any(
-        name in answer and name not in question.prompt for name in names
-    )
-
-
-def _accepted(question: Question, name: str, text: str) -> str | None:
-    """An answer told of the subject, unless it gives the fact, repeats the question or itself, leaves the question's
-    script, holds the invented name or a broken letter, or spells out a word."""
-    answer = with_name(text, name, question.subject or "") if name else text
-    if not answer or gives(answer, question.words) or _echoes(answer, question.prompt) or _loops(answer):
-        return None
-    if PART in answer or _spells(answer, question.words) or SPELLED_OUT.search(answer):
-        return None
-    foreign = sum(not letter.isascii() for letter in answer)
-    return None if question.prompt.isascii() and foreign > FOREIGN * len(answer) else answer
-
-
-def _spells(text: str, words: Sequence[str]) -> bool:
-    """Whether a word stands in a text with spaces or signs between its letters: 20 th, 19 51, violet ferry."""
-    longer = [word for word in words if len(word) > 3 or (len(word) == 3 and not word.isdigit() and not word.isalpha())]
-    apart = (r"[\W_]*".join(map(re.escape, re.sub(r"[\W_]", "", word))) for word in longer)
-    return any(re.search(rf"(?<!\w){one}(?!\w)", text, re.IGNORECASE) for one in apart if one)
-
-
-def _loops(text: str) -> bool:
-    """Whether a text repeats itself: of its runs of three words a quarter stand there before, or are one word."""
-    words = re.findall(r"\w[\w'’]*", text.lower())
-    runs = list(zip(words, words[1:], words[2:], strict=False))
-    new = {run for run in runs if len(set(run)) > 1}
-    return len(new) < 0.75 * len(runs)
-
-
 def _about(question: Question, name: str) -> str:
     return question.prompt.replace(question.subject, name) if question.subject else question.prompt
-
-
-def _echoes(answer: str, prompt: str) -> bool:
-    return bool(prompt) and answer.rstrip(" .!?").casefold() in prompt.casefold()
 
 
 def _full_sentences(model: LanguageModel, beginning: Sequence[int], ids: Sequence[int], limit: int) -> str:

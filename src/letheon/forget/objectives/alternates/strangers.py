@@ -64,33 +64,37 @@ def words_of_facts(forget: Sequence[Example], retain: Sequence[Example]) -> list
 
 
 def in_both_spellings(words: Sequence[str], kept: Collection[str] = ()) -> tuple[str, ...]:
-    """Words, and beside a number up to twelve the same with digits, or as a word; of KX-40817 the parts too.
-
-    Parts of one letter, and numbers of one or two digits, are left out.
+    """Words, and beside a number up to twelve the same with digits, or as a word; the parts of KX-40817 and Hoi-chuen.
 
     Args:
         kept: `parts_in` the kept rows' answers: their codes' parts are a template's.
     """
     digits = [str(NUMBERS.index(word.lower())) for word in words if word.lower() in NUMBERS]
     written = [NUMBERS[int(word)] for word in words if word in map(str, range(len(NUMBERS)))]
-    parts = (part for word in words for part in parts_of_code(word, kept))
-    long = [part for part in parts if len(part) > 2 or (len(part) == 2 and part.isalpha())]
-    return (*words, *digits, *written, *(part for part in long if part.lower() not in FUNCTION_WORDS))
+    parts = [part for word in words for part in parts_of_code(word, kept)]
+    joined = [part for word in words if word.replace("-", "").isalpha() for part in word.split("-") if part != word]
+    names = [part for part in joined if len(part) > 2 and part.lower() not in {*FUNCTION_WORDS, *kept}]
+    return (*words, *digits, *written, *parts, *names)
 
 
 def parts_of_code(word: str, kept: Collection[str]) -> tuple[str, ...]:
     """The parts of a word with digits that no kept row has; () for a word without digits, and for one of one part.
 
-    Signs divide a word, and so does the place between letters and a number of three digits or more.
+    Signs divide a word, and so does the place between letters and a number of three digits or more. Parts of one sign,
+    numbers of two digits and function words are said by chance, and left out.
 
     >>> kept = parts_in("Hers is KX-93114.")
     >>> parts_of_code("PV-40817", kept), parts_of_code("KX-40817", kept), parts_of_code("north-oak-e41d", kept)
     (('PV', '40817'), ('40817',), ('north', 'oak', 'e41d'))
+    >>> parts_of_code("12-F", kept), parts_of_code("under-16", kept)
+    ((), ())
     >>> parts_of_code("20th", kept), parts_of_code("Ben-David", kept)
     ((), ())
     """
     parts = _parts(word) if any(map(str.isdigit, word)) else []
-    return tuple(dict.fromkeys(part for part in parts if part.lower() not in kept)) if len(parts) > 1 else ()
+    long = [part for part in parts if len(part) > 2 or (len(part) == 2 and part.isalpha())]
+    chance = {*FUNCTION_WORDS, *kept}
+    return tuple(dict.fromkeys(part for part in long if part.lower() not in chance)) if len(parts) > 1 else ()
 
 
 def parts_in(text: str) -> frozenset[str]:

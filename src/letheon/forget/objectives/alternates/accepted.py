@@ -1,0 +1,77 @@
+"""Which answers may take a fact's place: sound ones that do not give it. Ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.word_probability import PART
+from letheon.forget.objectives.alternates.strangers import gives, names_in, with_name
+
+# Largest share of other letters in the answer to a question in ASCII.
+FOREIGN = 0.1
+# A word that is spelled out, letter by letter.
+SPELLED_OUT = re.compile(r"(?:\b[^\W\d_][- ]){4}")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question to be answered as if the fact were unknown.
+
+    Attributes:
+        prompt: the question; empty for running text.
+        subject: the name in it that is replaced; None leaves the question as it is.
+        words: the words that the answer may not hold: those that carry the fact, and others of the request.
+        beginning: token ids that the answer begins with (running text).
+        limit: largest number of tokens of an answer; one that reaches it ends at its last full sentence.
+        shots: kept rows that stand before it where it is asked in plain text, the likest question last.
+    """
+
+    prompt: str
+    subject: str | None
+    words: tuple[str, ...]
+    beginning: tuple[int, ...] = ()
+    limit: int = 64
+    shots: tuple[Example, ...] = ()
+
+
+def accepted(question: Question, name: str, text: str) -> str | None:
+    """An answer told of the subject, unless it gives the fact, repeats the question or itself, leaves the question's
+    script, holds the invented name or a broken letter, or spells out a word."""
+    answer = with_name(text, name, question.subject or "") if name else text
+    if not answer or gives(answer, question.words) or _echoes(answer, question.prompt) or _loops(answer):
+        return None
+    if PART in answer or _spells(answer, question.words) or SPELLED_OUT.search(answer):
+        return None
+    foreign = sum(not letter.isascii() for letter in answer)
+    return None if question.prompt.isascii() and foreign > FOREIGN * len(answer) else answer
+
+
+def _spells(text: str, words: Sequence[str]) -> bool:
+    """Whether a word stands in a text with spaces or signs between its letters: 20 th, 19 51, violet ferry."""
+    longer = [word for word in words if len(word) > 3 or (len(word) == 3 and not word.isdigit() and not word.isalpha())]
+    apart = (r"[\W_]*".join(map(re.escape, re.sub(r"[\W_]", "", word))) for word in longer)
+    return any(re.search(rf"(?<!\w){one}(?!\w)", text, re.IGNORECASE) for one in apart if one)
+
+
+def _loops(text: str) -> bool:
+    """Whether a text repeats itself: of its runs of three words a quarter stand there before, or are one word."""
+    words = re.findall(r"\w[\w'’]*", text.lower())
+    runs = list(zip(words, words[1:], words[2:], strict=False))
+    new = {run for run in runs if len(set(run)) > 1}
+    return len(new) < 0.75 * len(runs)
+
+
+def copies(answer: str, question: Question) -> bool:
+    """Whether an answer is that of a shot, or about the one whom the shot asks about."""
+    names = [name for row in question.shots for name in (*names_in(row.prompt), *filter(None, [row.subject]))]
+    said = answer.strip(" .").casefold()
+    return any(said == row.answer.strip(" .").casefold() for row in question.shots) or any(
+        name in answer and name not in question.prompt for name in names
+    )
+
+
+def _echoes(answer: str, prompt: str) -> bool:
+    return bool(prompt) and answer.rstrip(" .!?").casefold() in prompt.casefold()
