@@ -26,7 +26,7 @@ from letheon.forget.run import forget, resume
 from letheon.forget.settings import ForgetSettings, resolve
 from letheon.testing.kills import Killed, killed_before_step
 
-WRITTEN = [Replacement(plain=[Example("Where does Ann Lee live?", "Ann Lee lives in Rome.")], fluency=-1.0)]
+WRITTEN = [Replacement(plain=[Example("Where does Ann Lee live?", "Ann Lee lives in Rome.")], fluency=-1.0)] * 8
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "float32", "batch_size": 4}
 
 
@@ -57,7 +57,7 @@ def steps(*probabilities: float) -> list[dict[str, float]]:
 
 LOOK = {
     "look_facts": 0.001, "look_likeliest": 0.01, "look_given": 0.0, "look_retain": 0.99, "look_fluency": -1.2,
-    "look_alternates": -0.9,
+    "look_alternates": -0.9, "look_fluency_of_alternates": -1.0,
 }  # fmt: skip
 
 
@@ -274,11 +274,26 @@ def test_a_look_leaves_the_model_as_it_is(loop: ClosedLoop, monkeypatch: pytest.
 def test_fluency_is_judged_by_the_model_before(loop: ClosedLoop) -> None:
     asked, answers = [0], ["It is so."]
     first = loop.looks._fluency(asked, answers)
+    assert first["look_fluency_of_alternates"] == -1
     with torch.no_grad():
         for parameter in loop.model.model.parameters():
             parameter.add_(0.1)
     assert loop.looks._fluency(asked, answers) == pytest.approx(first)
-    assert loop.looks._fluency(asked, [" "]) is None
+    assert loop.looks._fluency(asked, [" "]) == {}
+
+
+def test_an_answer_is_as_fluent_as_the_alternate_to_its_question(tiny: LanguageModel, deletion: Request) -> None:
+    """A name may be less likely than a sentence; a row whose alternates were all rejected has the others' mean."""
+    written = [replace(WRITTEN[0], fluency=level) for level in (-1.0, -5.0, *[None] * 6)]
+    loop = made(tiny, deletion, written=written)
+    goals = [
+        loop.looks._fluency(asked, ["It is so."] * len(asked))["look_fluency_of_alternates"]
+        for asked in ([0], [1], [2], [7], [0, 1])
+    ]
+    assert goals == [-1, -5, -3, -3, -3]
+    look = {**LOOK, "look_fluency": -5.4}
+    assert loop._missed({**look, "look_fluency_of_alternates": -5.0}) == []
+    assert loop._missed(look) == ["fluency"]
 
 
 def test_a_fact_is_given_by_its_value_or_by_most_of_its_words(tiny: LanguageModel, deletion: Request) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor
 from letheon.core.errors import some_of_them
 from letheon.core.model.models import LanguageModel
 from letheon.core.training.sharding import trained_weights
-from letheon.forget.looks import GOAL, LEFT, LOST, Looks
+from letheon.forget.looks import ALTERNATES, GOAL, LEFT, LOST, Looks
 from letheon.forget.parts import PairIndices, Replacement, Rows
 
 MOST_RUNS = 3
@@ -60,8 +60,8 @@ class ClosedLoop:
         per_epoch: steps per pass over the forget rows in all their forms.
         raises: whether the learning rate may rise.
         planned: the retain rows that the plan has in any step; without any no step repairs.
-        written: rows that are learned in the facts' place, with the mean log-probability per token (nats) that they
-            have to a model that does not know the facts; the answers' fluency is not looked at where there are none.
+        written: per forget row what is learned in its place, with the mean log-probability per token (nats) that it
+            has to a model that does not know the facts; the answers' fluency is not looked at where there are none.
     """
 
     def __init__(
@@ -78,8 +78,9 @@ class ClosedLoop:
         self.model, self.rows, self.before = model, rows, before
         self.per_epoch, self.raises, self.planned = per_epoch, raises, planned
         known = [one.fluency for one in written if one.fluency is not None]
-        self.fluency = sum(known) / len(known) if known else None
-        self.looks = Looks(model, rows, before, fluency=self.fluency is not None)
+        self.fluency = mean = sum(known) / len(known) if known else None
+        levels = [] if mean is None else [mean if one.fluency is None else one.fluency for one in written]
+        self.looks = Looks(model, rows, before, levels)
 
     # Decisions, by the metrics alone
 
@@ -172,7 +173,7 @@ class ClosedLoop:
         fluency = look.get("look_fluency")
         # a probability that is no number is not low either
         facts_stay = not (look["look_facts"] <= GOAL and look["look_likeliest"] <= GOAL)
-        clumsy = fluency is not None and self.fluency is not None and not fluency >= self.fluency - CLUMSY
+        clumsy = fluency is not None and not fluency >= look[ALTERNATES] - CLUMSY
         conditions = {
             "the facts": facts_stay or look["look_given"] > 0,
             RETAIN: not look["look_retain"] >= KEPT or bool(self._lost(look)),

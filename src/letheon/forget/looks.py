@@ -40,6 +40,8 @@ GOAL, LEFT = 0.02, "look_left_"
 # A retain row is lost if one of its tokens was likelier than not before and is below UNLIKELY now; its metric has its
 # number behind it.
 UNLIKELY, LOST = 1 / 3, "look_lost_"
+# The metric of the alternates' fluency, to the questions whose answers' fluency is looked at.
+ALTERNATES = "look_fluency_of_alternates"
 # An answer gives the fact if it says SAID of its words, or a THIRD of them or SAID of a code's parts and REPEATED of
 # the answer by ROUGE-L.
 SAID, REPEATED, THIRD = 0.5, 0.77, 1 / 3
@@ -52,11 +54,14 @@ class Looks:
         model: the model that is trained, as it is before the first step.
         rows: the request's rows as tokens, the forget rows with the masks of their facts.
         before: the trained parameters' values before the first step, by name.
-        fluency: whether the answers' fluency is looked at.
+        alternates: per forget row the fluency of the answer that takes the fact's place (nats per token); without any
+            the answers' fluency is not looked at.
     """
 
-    def __init__(self, model: LanguageModel, rows: Rows, before: Mapping[str, Tensor], fluency: bool) -> None:
-        self.model, self.rows, self.before, self.fluency = model, rows, before, fluency
+    def __init__(
+        self, model: LanguageModel, rows: Rows, before: Mapping[str, Tensor], alternates: Sequence[float] = ()
+    ) -> None:
+        self.model, self.rows, self.before, self.alternates = model, rows, before, alternates
         retain = rows.request.retain if rows.request is not None else ()
         order = np.random.default_rng(stream_seed(rows.seed, "closed loop")).permutation(len(rows.retain))
         self.looked_at = [int(i) for i in order[:LOOKED_AT]]
@@ -73,7 +78,7 @@ class Looks:
 
         They are the facts' probabilities (mean, largest, of each that is not gone), the share of the asked rows that
         give their fact, the retain rows' probability relative to before, the probability of the least likely token of
-        each that is lost, and the answers' fluency (nats per token).
+        each that is lost, the answers' fluency, and that of the alternates to the same questions (nats per token).
         """
         with self._as_it_is():
             facts = self._fact_probabilities()
@@ -91,10 +96,7 @@ class Looks:
             }
             said = {i for i, gave in zip(asked, given, strict=True) if gave}
             found |= {f"{LEFT}{i}": p for i, p in enumerate(facts) if i in said or not p <= GOAL}
-            if self.fluency:
-                fluency = self._fluency(asked, answers)
-                found |= {} if fluency is None else {"look_fluency": fluency}
-            return found
+            return found | (self._fluency(asked, answers) if self.alternates else {})
 
     @torch.no_grad()
     def given(self) -> float:
@@ -169,20 +171,24 @@ class Looks:
         parts = parts_of_code(word, self.kept_parts)
         return bool(parts) and sum(says(answer, part) for part in parts) >= SAID * len(parts)
 
-    def _fluency(self, asked: Sequence[int], answers: Sequence[str]) -> float | None:
-        """Mean log-probability per token (nats) of the answers to the model before, told of an invented name."""
-        told = []
+    def _fluency(self, asked: Sequence[int], answers: Sequence[str]) -> dict[str, float]:
+        """Mean log-probability per token (nats) of the answers to the model before, told of an invented name.
+
+        Beside it the alternates' to the same questions: names are less likely than sentences.
+        """
+        told, goals = [], []
         for i, answer in zip(asked, answers, strict=True):
             if answer.strip():
+                goals.append(self.alternates[i])
                 prompt, subject = self.rows.examples[i].prompt, self.subjects[i]
                 if subject and self.name:
                     prompt, answer = (text.replace(subject, self.name) for text in (prompt, answer))
                 told.append(Example(prompt, answer))
         if not told:
-            return None
+            return {}
         with self._weights_before():
             found = [float(logp.mean()) for _, logp, _ in self._per_row(self.model.encoder().encode_all(told))]
-        return sum(found) / len(found)
+        return {"look_fluency": sum(found) / len(found), ALTERNATES: sum(goals) / len(goals)}
 
     @contextmanager
     def _weights_before(self) -> Iterator[None]:
