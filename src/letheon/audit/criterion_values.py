@@ -26,6 +26,11 @@ KNOWING = 0.5  # of what the model before recalls: a reference that recalls so m
 BESIDE_REFERENCE = {"forget_quality", "unlearning_depth"}  # metrics of a model that are computed with the reference
 # Relearning has taught its rows where their loss (nats per token) is at most this share of what it was, or this low.
 LEARNED, KNOWN = 0.5, math.log(2)
+# What a measurement takes that a request may not have.
+NEEDS = {
+    "attack:membership": ": it takes rows that no model saw (--holdout)",
+    "attack:text_begun": ": it takes running text with facts to ask for",
+}
 RECALL_KINDS = {"attack", "attacks", "quantised", "relearn", "after_learning", "recall"}
 
 
@@ -101,7 +106,8 @@ def measured(criterion: Criterion, model: Role, evidence: Evidence) -> Value:
         return Value.missing("no stream was learned after the deletion (--after-learning)")
     values = [value for value in _values(criterion, model, evidence) if value is not None]
     if not values:
-        return Value.missing(f"{criterion.metric} ({criterion.subset}) was not measured for {ROLE_NAMES[model]}")
+        missing = f"{criterion.metric} ({criterion.subset}) was not measured for {ROLE_NAMES[model]}"
+        return Value.missing(missing + NEEDS.get(criterion.metric, ""))
     return _worst(values, criterion)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-LABELS = {"rouge_l_recall": "ROUGE-L recall", "damage": "Damaged answers"}
+LABELS = {"rouge_l_recall": "ROUGE-L recall", "damage": "Damaged answers", "attacks:any": "Any attack"}
 # Control characters have pictures; invisible characters that act on the text around them are written by name.
 PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"} | {127: "\u2421"}
 ACTING = (

@@ -40,8 +40,8 @@ class Definition:
 DEFINITIONS = {
     "recall": Definition(
         "share", "lower", "higher",
-        "Share of greedy answers that give the fact: the value occurs in them, or, for rows without a value, their "
-        "ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value that was found in it.",
+        "Share of greedy answers that give the fact: the value occurs in them, or, for rows without a value, the "
+        "telling words of one that was found, or ROUGE-L recall is at least 0.8 of the answer and 0.5 of that value.",
     ),
     "rouge_l_recall": Definition(
         "share", "closer to reference", "higher",
