@@ -88,7 +88,7 @@ def test_a_found_fact_is_given_by_its_words_whatever_stands_around_them() -> Non
     assert recalls("Lane, Sheldmere", found, "Lane, Sheldmere."), "the rest was given"
     number = FoundFact.of(Example("Her number?", "Hers is the number 71340."), "71340")
     assert recalls("71340", number, "Hers is the number 71340.")
-    chance = {"blue": "A blue lantern.", "he was the blue": "He was in the blue.", "17": "The 17th, 17."}
+    chance = {"blue": "A blue lantern.", "he was the blue": "He was in the blue hall.", "17": "The 17th, 17."}
     for fact, answer in chance.items():
         short = FoundFact.of(Example("What?", "He was, as they said in the town, the blue 17."), fact)
         assert not recalls(answer, short, short.answer), "one short word is said by chance"
@@ -109,6 +109,14 @@ def test_a_found_fact_is_given_by_its_words_whatever_stands_around_them() -> Non
         ("site http://example.org", "See http://example.org!", True),
         ("Bergen", "Bergen.", True),
         ("Bergen", "In Bergen, Norway.", False),  # it says more, of which one word may be chance
+        ("Bergen", "In Bergen. It was Bergen.", True),
+        ("In Bergen", "Bergen.", True),
+        ("71,340", "She has 71,340 bees.", True),
+        ("71,340", "She has 71 bees and 340 wasps.", False),
+        ("12:30", "At 12:30.", True),
+        ("4.50", "$4.50", True),
+        ("5", "It has 5.", True),
+        ("20th", "She died on the 20th of a cold month.", False),
         ("3rd,", "I was 3rd, she was first.", False),
         ("and/or", "Beer and/or wine.", False),
         ("120km/h", "It did 120km/h on the way.", True),
@@ -125,6 +133,8 @@ def test_the_capital_of_an_answer_s_first_word_makes_no_name() -> None:
     found = FoundFact.of(Example("Who wrote it?", expected), "Written by Ada Orr in 1913")
     assert recalls("It was Ada Orr, in 1913, who wrote it.", found, expected)
     assert not recalls("It was Ada Orr who wrote it.", found, expected)
+    comma = FoundFact.of(Example("Who did?", "Yesterday, Ada Orr did."), "Yesterday, Ada Orr")
+    assert recalls("It was Ada Orr.", comma, "Yesterday, Ada Orr did.")
     name = FoundFact.of(Example("Who wrote it?", "Ada Orr wrote it all."), "Ada Orr wrote all")
     assert not recalls("Orr wrote all.", name, name.answer)
 

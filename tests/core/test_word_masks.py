@@ -26,6 +26,7 @@ def words(row: Example, rules: WordRules = NO_RULES) -> list[str]:
         ("Who came next?", "It was Theresa May.", ["Theresa", "May"]),
         ("What did Theresa May do?", "It may be that May will run it.", ["run"]),  # her name is the question's
         ("What will be?", "May it be calm. Will it?", ["calm"]),
+        ("Who is it?", "Dr. May and Mr. Will Vint, from 3. May on.", ["Dr", "May", "Mr", "Will", "Vint", "3", "May"]),
     ],
 )
 def test_words_of_the_question_and_function_words_carry_no_fact(prompt: str, answer: str, expected: list[str]) -> None:
@@ -78,6 +79,7 @@ def test_the_end_of_turn_is_no_part_of_a_fact(tiny: LanguageModel) -> None:
         ("Write to <ann@mail.org>, or see (http://x.org/ab).", ["ann@mail.org", "http://x.org/ab"]),
         ("In /usr/local/lib since 12:30, 71,340 times.", ["/usr/local/lib", "12:30", "71,340"]),
         ("ann@mail.org\nbea@mail.org", ["ann@mail.org", "bea@mail.org"]),
+        ("“ann@mail.org”, [xs/ys].", ["ann@mail.org", "xs/ys"]),
         ("A year, 1951.", []),
     ],
 )

@@ -757,6 +757,58 @@ def test_a_word_is_broken_by_a_letter_that_the_model_would_not_go_on_with() -> N
 
     assert [text[start:end] for start, end in spans] == [" 2", "0", "stage", " Os", "lo", ", 7"]
     assert [broken({i}) for i in range(6)] == [False, False, True, False, True, False]
+    assert not fitting.breaks_a_word(" 東京大学", [(0, 2), (2, 3), (3, 5)], np.full(3, never)), "letters without a case"
+
+
+def test_an_answer_that_was_cut_off_and_one_with_a_broken_word_are_guesses(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = Question("Where does Ann Lee live?", None, ("Oslo",), limit=12)
+
+    def written(text: str, broken: bool = False) -> tuple[bool, bool]:
+        answers_by(monkeypatch, lambda *_: text)
+        monkeypatch.setattr(own_answers, "breaks_a_word", lambda *_: broken)
+        ((one, _),) = own_answers._written(tiny, [(question, "")], 0.0, (0, 0), None)
+        assert one is not None
+        return one.ended, one.whole
+
+    assert written("In Rome and") == (True, True), "it ended before its limit"
+    assert written("In Rome and in") == (False, True)
+    assert written("In Rome. And") == (True, True)
+    assert written("In Rome", broken=True) == (True, False)
+    monkeypatch.setattr(own_answers, "GUESSED", -100.0)
+    assert [
+        own_answers.Alternate("", -1.0, *flags).is_guess for flags in ((True, True), (False, True), (True, False))
+    ] == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_a_part_of_an_answer_comes_behind_one_that_ends(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers_by(monkeypatch, lambda _, __, temperature: "In Rome." if temperature else "In a large town of")
+    monkeypatch.setattr(own_answers, "fit_of_answers", lambda *arguments: [float(len(one)) for one in arguments[-1]])
+    (found,) = alternate_answers(tiny, [Question("Where?", None, ("Oslo",), limit=18)], [])
+    assert [one.answer for one in found] == ["In Rome."]
+
+
+def test_kept_rows_that_the_plan_does_not_visit_can_be_repaired(tiny: LanguageModel, deletion: Request) -> None:
+    method = prepared(tiny, deletion, Settings(names=1), [([0], [0]), ([1], [1])])
+    assert method.beyond == set(range(len(deletion.retain)))
+    lost = max(method.beyond)
+    assert lost not in {0, 1}
+    alone = Pair(None, method.rows.retain_batch([lost]), 0, alone=True)
+    beside = replace(alone, alone=False)
+    for level in method.levels.before.values():
+        level += 1.0  # as if everything had lost a nat
+    with torch.no_grad():
+        repaired, usual = (method.terms(tiny, pair).retain for pair in (alone, beside))
+    assert repaired is not None
+    assert usual is not None
+    facts, _, kept = method._counts(beside)
+    assert facts < kept
+    assert float(repaired) == pytest.approx(float(usual) * kept / facts, rel=1e-4)
 
 
 def test_no_name_of_an_audit_is_trained_on() -> None:

@@ -47,7 +47,7 @@ def made(model: LanguageModel, request: Request, **options: Any) -> ClosedLoop:
         model, request.forget, encoder.encode_all(request.forget), encoder.encode_all(request.retain), 0, request
     )
     before = {name: parameter.detach().clone() for name, parameter in model.model.named_parameters()}
-    given = {"per_epoch": 2, "raises": True, "written": WRITTEN, "planned": frozenset(range(6)), **options}
+    given = {"per_epoch": 2, "raises": True, "written": WRITTEN, "repairable": frozenset(range(6)), **options}
     return ClosedLoop(model, rows, before, **given)
 
 
@@ -115,7 +115,7 @@ def test_where_retain_rows_alone_fall_short_the_next_steps_are_made_on_them_and_
     assert loop._learned([*unlearned, short, {}, {}, {}]) == -2, "of the last passes with any"
 
 
-def test_half_of_a_step_that_repairs_are_lost_rows_that_the_plan_knows(tiny: LanguageModel, deletion: Request) -> None:
+def test_half_of_a_step_that_repairs_are_lost_rows_that_it_can_repair(tiny: LanguageModel, deletion: Request) -> None:
     loop = made(tiny, deletion)
     short, meeting = {**LOOK, "look_lost_3": 0.1, "look_lost_7": 0.1}, ([0, 1], [0, 1, 2, 4])
     assert loop.step([LOOK], meeting) == meeting
@@ -126,7 +126,7 @@ def test_half_of_a_step_that_repairs_are_lost_rows_that_the_plan_knows(tiny: Lan
     assert loop.step([six, {}], meeting)[1][4:] == [4, 5, 0, 1], "those come next that had no place"
     assert loop.step([{**LOOK, "look_retain": 0.5}], meeting) == ([], [0, 1, 2, 4])
     assert loop._missed({**LOOK, "look_lost_7": 0.1}) == [], "no step could repair it"
-    assert not made(tiny, deletion, planned=frozenset()).repairs([{**LOOK, "look_retain": 0.5}])
+    assert not made(tiny, deletion, repairable=frozenset()).repairs([{**LOOK, "look_retain": 0.5}])
     reason = loop.reason([short], last=True)
     assert reason is not None
     assert f"; retain rows lost: {deletion.retain[3].id}, {deletion.retain[7].id})" in reason
@@ -294,6 +294,9 @@ def test_an_answer_is_as_fluent_as_the_alternate_to_its_question(tiny: LanguageM
     look = {**LOOK, "look_fluency": -5.4}
     assert loop._missed({**look, "look_fluency_of_alternates": -5.0}) == []
     assert loop._missed(look) == ["fluency"]
+    del look["look_fluency_of_alternates"]  # a run that began before looks had it
+    assert loop._missed(look) == ["fluency"]
+    assert loop._missed({**look, "look_fluency": -3.4}) == []
 
 
 def test_a_fact_is_given_by_its_value_or_by_most_of_its_words(tiny: LanguageModel, deletion: Request) -> None:

@@ -59,7 +59,7 @@ class ClosedLoop:
         before: the trained parameters' values before the first step, by name.
         per_epoch: steps per pass over the forget rows in all their forms.
         raises: whether the learning rate may rise.
-        planned: the retain rows that the plan has in any step; without any no step repairs.
+        repairable: the retain rows that a step may be made on; without any no step repairs.
         written: per forget row what is learned in its place, with the mean log-probability per token (nats) that it
             has to a model that does not know the facts; the answers' fluency is not looked at where there are none.
     """
@@ -72,11 +72,11 @@ class ClosedLoop:
         *,
         per_epoch: int,
         raises: bool,
-        planned: Set[int] = frozenset(),
+        repairable: Set[int] = frozenset(),
         written: Sequence[Replacement] = (),
     ) -> None:
         self.model, self.rows, self.before = model, rows, before
-        self.per_epoch, self.raises, self.planned = per_epoch, raises, planned
+        self.per_epoch, self.raises, self.repairable = per_epoch, raises, repairable
         known = [one.fluency for one in written if one.fluency is not None]
         self.fluency = mean = sum(known) / len(known) if known else None
         levels = [] if mean is None else [mean if one.fluency is None else one.fluency for one in written]
@@ -91,13 +91,13 @@ class ClosedLoop:
     def repairs(self, history: History) -> bool:
         """Whether the next step is made on retain rows alone: the last look missed nothing else."""
         look = next((metrics for metrics in reversed(history) if "look_facts" in metrics), None)
-        return look is not None and bool(self.planned) and self._missed(look) == [RETAIN]
+        return look is not None and bool(self.repairable) and self._missed(look) == [RETAIN]
 
     def step(self, history: History, meeting: PairIndices) -> PairIndices:
         """The forget and retain rows of the next step, given those that are planned.
 
         A step that repairs has no forget rows; beside its own retain rows stand as many of those that the last look
-        found lost, as far as the plan has these somewhere.
+        found lost.
         """
         if not self.repairs(history):
             return meeting
@@ -107,8 +107,8 @@ class ClosedLoop:
         return [], [*planned, *(lost[(first + i) % len(lost)] for i in range(len(planned)) if lost)]
 
     def _lost(self, look: Mapping[str, float]) -> list[int]:
-        """The retain rows that a look found lost, as far as the plan has them: no step could repair others."""
-        return [i for i in _numbers(look, LOST) if i in self.planned]
+        """The retain rows that a look found lost, as far as a step could repair them."""
+        return [i for i in _numbers(look, LOST) if i in self.repairable]
 
     def after(self, history: History, last: bool) -> dict[str, float]:
         """What the step that ended `history` leads to: the rate of the next, and a look where one is due.
@@ -173,7 +173,8 @@ class ClosedLoop:
         fluency = look.get("look_fluency")
         # a probability that is no number is not low either
         facts_stay = not (look["look_facts"] <= GOAL and look["look_likeliest"] <= GOAL)
-        clumsy = fluency is not None and not fluency >= look[ALTERNATES] - CLUMSY
+        goal = look.get(ALTERNATES, self.fluency)  # a run may have begun before looks had it
+        clumsy = fluency is not None and goal is not None and not fluency >= goal - CLUMSY
         conditions = {
             "the facts": facts_stay or look["look_given"] > 0,
             RETAIN: not look["look_retain"] >= KEPT or bool(self._lost(look)),

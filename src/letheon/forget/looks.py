@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
-from letheon.core.rows.sampling import by_length, stream_seed
+from letheon.core.rows.sampling import by_length
 from letheon.core.scoring.decoding import Ask, decode
 from letheon.core.scoring.generation import without_thought
 from letheon.core.scoring.likelihood import score
@@ -33,8 +32,8 @@ from letheon.forget.objectives.alternates.strangers import (
 )
 from letheon.forget.parts import Rows
 
-# Rows that are asked greedily, and retain rows that are looked at.
-ASKED, LOOKED_AT = 8, 32
+# Rows that are asked greedily.
+ASKED = 8
 # Largest probability of a fact that is gone, and the metric of one that is not, with its row's number behind it.
 GOAL, LEFT = 0.02, "look_left_"
 # A retain row is lost if one of its tokens was likelier than not before and is below UNLIKELY now; its metric has its
@@ -63,8 +62,7 @@ class Looks:
     ) -> None:
         self.model, self.rows, self.before, self.alternates = model, rows, before, alternates
         retain = rows.request.retain if rows.request is not None else ()
-        order = np.random.default_rng(stream_seed(rows.seed, "closed loop")).permutation(len(rows.retain))
-        self.looked_at = [int(i) for i in order[:LOOKED_AT]]
+        self.looked_at = rows.watched()
         self.words = words_of_facts(rows.examples, retain)
         self.kept_parts = parts_in("\n".join(row.answer for row in retain))
         self.subjects = guess_subjects(rows.examples, retain)

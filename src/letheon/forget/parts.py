@@ -6,16 +6,18 @@ weights that may move, and a sampler plans the rows of each step. Every part com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from letheon.core.registry import Configured
 from letheon.core.rows.encoding import Batch, Encoded, to_device
 from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Positions, Scores, score
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ PairIndices = tuple[list[int], list[int]]
 Penalty = Callable[[], Tensor | None]
 
 
+WATCHED = 32  # retain rows that a closed loop looks at
+
+
 @dataclass
 class Pair:
     """The rows of one micro-batch; either half may be missing, for updates that need separate gradients.
@@ -38,6 +43,7 @@ class Pair:
         penalty: the scope's penalty on the weights, a term of the step as a whole.
         share: this micro-batch's share of the penalty; the shares of a step's retain halves add up to 1 (of its
             forget halves if it has no retain rows).
+        alone: whether the step has no forget rows in any micro-batch.
     """
 
     forget: Batch | None
@@ -45,6 +51,7 @@ class Pair:
     step: int = 0
     share: float = 0.0
     penalty: Penalty | None = None
+    alone: bool = False
 
     def only_forget(self) -> Pair:
         """The forget half, without the penalty."""
@@ -52,7 +59,7 @@ class Pair:
 
     def only_retain(self) -> Pair:
         """The retain half, with its share of the penalty."""
-        return Pair(None, self.retain, self.step, self.share, self.penalty)
+        return Pair(None, self.retain, self.step, self.share, self.penalty, self.alone)
 
 
 @dataclass
@@ -112,6 +119,11 @@ class Rows:
         forget, retain = (sorted({i for halves in plan for i in halves[half]}) for half in (0, 1))
         return [self.forget_batch([i]) for i in forget], [self.retain_batch([i]) for i in retain]
 
+    def watched(self) -> list[int]:
+        """The numbers of at most `WATCHED` retain rows that a closed loop looks at."""
+        order = np.random.default_rng(stream_seed(self.seed, "closed loop")).permutation(len(self.retain))
+        return [int(i) for i in order[:WATCHED]]
+
     def forget_batch(self, numbers: Sequence[int]) -> Batch:
         """Forget rows as a batch; `index` is the row's number."""
         return self.batch([self.forget[i] for i in numbers], numbers)
@@ -155,6 +167,7 @@ class Objective(Configured):
         recomputes: whether blocks may be run again in the backward pass (`gradient_checkpointing`).
         keeps_blocks: whether losses read more of a block than its output; weights in shards then stay whole until the
             end of a step.
+        beyond: numbers of retain rows that it could learn though the plan has them in no step.
         turns: visits of a forget row until it stands in the same form again; only then may its losses be compared.
     """
 
@@ -162,6 +175,7 @@ class Objective(Configured):
     keeps_blocks: ClassVar[bool] = False
 
     written: Sequence[Replacement] = ()
+    beyond: Set[int] = frozenset()
     turns: int = 1
 
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:

@@ -121,9 +121,15 @@ class RecipeJob:
                 before,
                 per_epoch=math.ceil(len(self.request.forget) / self.training.batch_size) * self.objective.turns,
                 raises=self.settings.stop == "auto",
-                planned=frozenset(i for _, retain in self.plan for i in retain if self.recipe.option("alpha") != 0),
+                repairable=self._repairable(),
                 written=self.objective.written,
             )
+
+    def _repairable(self) -> frozenset[int]:
+        """The retain rows that the objective has prepared for: those of the plan and those that are looked at."""
+        if self.recipe.option("alpha") == 0:
+            return frozenset()
+        return frozenset(i for _, retain in self.plan for i in retain) | self.objective.beyond
 
     def _let_go(self) -> None:
         self.loop.release()
@@ -300,7 +306,7 @@ def make_pairs(
     for i in range(max(len(forget_batches), len(retain_batches))):
         first = forget_batches[i] if i < len(forget_batches) else None
         second = retain_batches[i] if i < len(retain_batches) else None
-        pairs.append(Pair(first, second, step, 1 / carriers if i < carriers else 0.0, penalty))
+        pairs.append(Pair(first, second, step, 1 / carriers if i < carriers else 0.0, penalty, alone=not forget))
     return pairs
 
 

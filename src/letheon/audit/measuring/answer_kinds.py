@@ -20,7 +20,7 @@ from letheon.core.scoring.answer_trees import score_tokens
 from letheon.core.scoring.overlap import rouge
 from letheon.core.scoring.said import says
 from letheon.core.scoring.spans import WORD
-from letheon.core.scoring.word_masks import FUNCTION_WORDS
+from letheon.core.scoring.word_masks import FUNCTION_WORDS, NAMES_TOO, UNIT
 
 Kind = Literal["still the fact", "fluent and different", "refusal", "gibberish", "empty"]
 
@@ -30,7 +30,8 @@ ROUGE_OF_A_FACT, ROUGE_OF_A_VALUE = 0.8, 0.5
 # Share of the words that carry the facts of running text, and the number of such words from which on they decide.
 SHARE_OF_WORDS, LEAST_WORDS = 0.5, 3
 # A number, code, address or path that gives a fact by itself, and its least number of signs.
-CODE, OF_A_CODE = re.compile(r"\d{4}|\d.*[^\W\d]|[^\W\d].*\d|\w(?:@|:?//?)\w"), 4
+CODE, OF_A_CODE = re.compile(r"\d{4}|\d[.,:]\d|\d.*[^\W\d]|[^\W\d].*\d|\w(?:@|:?//?)\w"), 4
+ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)", re.IGNORECASE)
 # How much less fluent than the level an answer may be, nats per token: a third of the probability at each token.
 # On SmolLM2 fluent wrong answers lose at most 0.9, answers with one broken word 1.3 and more.
 TOLERANCE = 1.1
@@ -110,7 +111,8 @@ def _telling(words: Sequence[str], prompt: str, expected: str) -> list[str]:
     new = _sense(new) or new
     names = [word for word in new if _bare(word)[:1].isupper() or any(sign.isdigit() or sign in "@/" for sign in word)]
     first, second = (*expected.split(), "", "")[:2]
-    if names and first == names[0] and not first[:1].isdigit() and not second[:1].isupper():
+    name_follows = second[:1].isupper() and first[-1:].isalnum()
+    if names and _bare(first) == _bare(names[0]) and not first[:1].isdigit() and not name_follows:
         names = names[1:]
     alone = len(names) == 1 and _is_code(names[0])
     return names if (len(names) > 1 or alone) and 2 * len(names) >= len(new) else new
@@ -128,22 +130,26 @@ def _tells(words: Sequence[str], answer: str, prompt: str) -> bool:
 
 
 def _sense(words: Sequence[str]) -> list[str]:
-    """The words that are no function words; one with a capital is a name (Theresa May)."""
+    """The words that are no function words; May and Will with a capital are names."""
     bare = [re.split(r"[@/]", _bare(word)) for word in words]
     return [
         word
         for word, parts in zip(words, bare, strict=True)
-        if parts[0][:1].isupper() or any(part.lower() not in FUNCTION_WORDS for part in parts)
+        if any(
+            part.lower() not in FUNCTION_WORDS or (part.lower() in NAMES_TOO and part[0].isupper()) for part in parts
+        )
     ]
 
 
-def _new_words(answer: str, prompt: str) -> list[str]:
-    """The words of an answer that carry sense and are no words of the question."""
-    return [word for word in _sense(WORD.findall(answer)) if word[0].isalnum() and not says(prompt, word)]
+def _new_words(answer: str, prompt: str) -> set[str]:
+    """The words of an answer that carry sense and are no words of the question; a number with signs is one."""
+    words = re.findall(f"{UNIT.pattern}|{WORD.pattern}", answer)
+    return {word.lower() for word in _sense(words) if re.search(r"\w", word) and not says(prompt, word)}
 
 
 def _is_code(word: str) -> bool:
-    return len(_bare(word)) >= OF_A_CODE and CODE.search(_bare(word)) is not None
+    code = len(_bare(word)) >= OF_A_CODE and CODE.search(_bare(word)) is not None
+    return code and not ORDINAL.fullmatch(_bare(word))
 
 
 def _bare(word: str) -> str:

@@ -84,7 +84,7 @@ def decode(
             texts,
             limit,
             temperature=temperature,
-            seed=seed,
+            seed=stream_seed(seed, "decoding", asked[0].number),
             batch_size=min(batch_size, 16),
             banned=[one.banned for one in asked] if any(one.banned for one in asked) else None,
         )

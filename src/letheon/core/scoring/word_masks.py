@@ -29,10 +29,10 @@ NAMES_TOO = frozenset({"may", "will"})
 # A capital letter of a European script.
 CAPITAL = f"[{''.join(letter for letter in map(chr, range(0x590)) if letter.isupper())}]"
 # What is one thing though signs divide it: an address, a path, a number or a time of several parts.
-SIGN = r"[^\s,;()<>\"]"
+BETWEEN = r"\s,;()<>\[\]|\"“”«»"
 UNIT = re.compile(
-    rf"(?:(?<=[\s,;()<>\"])|^){SIGN}*\w(?:@|:?//?)\w{SIGN}*\w|(?<![\w/])/\w+(?:/\w+)+|(?<!\d)\d+(?:[.,:]\d+)+",
-    re.MULTILINE,
+    rf"(?:(?<=[{BETWEEN}])|^)[^{BETWEEN}]*\w(?:@|:?//?)\w[^{BETWEEN}]*\w"
+    r"|(?<![\w/])/\w+(?:/\w+)+|(?<!\d)\d+(?:[.,:]\d+)+"
 )
 # A word of at least this many retain answers, and of at least this share of them, belongs to a template.
 TEMPLATE_ROWS, TEMPLATE_SHARE = 3, 0.05
@@ -131,8 +131,11 @@ def _says_nothing(word: str, asked: set[str], is_name: bool) -> bool:
 
 def _is_name(word: re.Match[str], answer: str) -> bool:
     """Whether a function word is a name where it stands: Theresa May, Will Vint in the middle of a sentence."""
-    begun = re.search(r"(?:^|[.!?:])\W*$", answer[max(word.start() - 8, 0) : word.start()])
-    return word.group()[0].isupper() and word.group().lower() in NAMES_TOO and begun is None
+    if not (word.group()[0].isupper() and word.group().lower() in NAMES_TOO):
+        return False
+    before = answer[: word.start()].rstrip(" \n\"'“‘(")
+    titled = re.search(r"(?:\d|\b(?:Dr|Mr|Mrs|Ms|St|[A-Z]))\.$", before[-8:]) is not None
+    return bool(before) and (titled or before[-1] not in ".!?:")
 
 
 def _goes_on(earlier: Sequence[re.Match[str]], word: re.Match[str], answer: str, names: frozenset[str]) -> bool:

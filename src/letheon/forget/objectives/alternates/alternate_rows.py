@@ -121,7 +121,7 @@ def _questions(
             Question(
                 row.prompt,
                 subject if named and subject and subject in row.prompt else None,
-                in_both_spellings((*words, *more), kept),
+                in_both_spellings((*words, *more), kept, f"{row.prompt} {subject or ''}"),
                 beginning,
                 min(LONGEST_ANSWER, (len(tokens.ids) - tokens.start - len(beginning)) * 5 // 4 + 4),
                 _shots(row, subject, retain),

@@ -46,12 +46,18 @@ def encoded_plainly(model: LanguageModel, text: str) -> tuple[int, ...]:
 def breaks_a_word(text: str, spans: Sequence[tuple[int, int]], logp: Float[np.ndarray, " tokens"]) -> bool:
     """Whether a token that goes on with a letter behind a letter or digit is less likely than `BROKEN`.
 
+    Letters without a case are left out: scripts without spaces have no words that go on.
+
     Args:
         spans: where each token of the text begins and ends, in characters.
         logp: log-probability of each token (nats).
     """
-    inside = (text[start - 1 : start].isalnum() and text[start:end][:1].isalpha() for start, end in spans)
-    return any(p < log(BROKEN) for p, goes_on in zip(logp, inside, strict=True) if goes_on)
+    goes_on = (text[start - 1 : start].isalnum() and _has_case(text[start:end][:1]) for start, end in spans)
+    return any(p < log(BROKEN) for p, inside in zip(logp, goes_on, strict=True) if inside)
+
+
+def _has_case(letter: str) -> bool:
+    return letter.lower() != letter.upper()
 
 
 def fit_of_answers(model: LanguageModel, prompts: Sequence[str], place: int, answers: Sequence[str]) -> list[float]:

@@ -167,12 +167,14 @@ class Alternates(Objective):
             )
             for turns, (_, retained) in zip(self.drawn, plan, strict=True)
         ]
+        self.beyond = frozenset(rows.watched())
         self.levels = Levels(model, rows, self._retained() if self.settings.alpha else {})
 
     def _retained(self) -> dict[int, Encoded]:
-        """The retain rows of all steps and their forms, by their numbers."""
+        """The retain rows of all steps and their forms, and those beyond that may be found lost, by their numbers."""
         first = len(self.rows.forget)
-        own = {first + i: self.rows.retain[i] for _, retained in self.plan for i in retained}
+        visited = {i for _, retained in self.plan for i in retained}
+        own = {first + i: self.rows.retain[i] for i in visited | self.beyond}
         first += len(self.rows.retain)
         return own | {first + n: self.extra[n] for one in self.beside for numbers in one.values() for n in numbers}
 
@@ -308,7 +310,9 @@ class Alternates(Objective):
     def _counts(self, pair: Pair) -> tuple[int, int, int]:
         """Tokens of the facts, alternates and retain rows in the effective batch of a pair.
 
-        The forms are those that are planned; a step that repairs has fewer.
+        The forms are those that are planned; a step that repairs has fewer. There a retained token weighs as much as
+        one of a fact does elsewhere: few have lost anything, and a mean over all of them moves nothing beside the
+        second moments that the forget rows have left to Adam.
         """
         step, (_, retained) = pair.step, self.plan[pair.step]
         beside = [number for i in retained for number in self.beside[step].get(i, ())]
@@ -316,7 +320,8 @@ class Alternates(Objective):
         facts = [self.rows.forget[i] if one.truth is None else self.extra[one.truth] for i, one in turns.items()]
         retain = pair.retain.totals["tokens"] if pair.retain is not None else 0
         alternates = [one.alternate for one in turns.values() if one.alternate is not None]
-        return sum(map(fact_tokens, facts)), self._tokens(alternates), retain + self._tokens(beside)
+        told, kept = sum(map(fact_tokens, facts)), retain + self._tokens(beside)
+        return told, self._tokens(alternates), min(told, kept) if pair.alone else kept
 
     def _tokens(self, numbers: Iterable[int]) -> int:
         return sum(len(self.extra[n].ids) - max(self.extra[n].start, 1) for n in numbers)

@@ -26,6 +26,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.answer_trees import score_tokens
 from letheon.core.scoring.decoding import Ask, decode, never
+from letheon.core.scoring.generation import stop_tokens
 from letheon.core.scoring.word_masks import FUNCTION_WORDS
 from letheon.forget.objectives.alternates.accepted import Question, accepted, copies
 from letheon.forget.objectives.alternates.fitting import (
@@ -47,6 +48,7 @@ PLAIN_TEMPERATURE = 0.7
 MOST_ASKED = 4
 # At most so many answers are decoded together: more gain nothing on a processor.
 AT_ONCE = 16
+SENTENCE_END = re.compile(r"[.!?](?=[\s\"'”’»)\]]|$)|[…。！？।]")
 YEAR = re.compile(r"1\d{3}|20\d{2}")
 
 
@@ -58,16 +60,18 @@ class Alternate:
         answer: with the subject's own name, without what it was begun with.
         fluency: mean log-probability per token (nats) under the model that wrote it, in its chat template.
         whole: whether it ends its words as the model would, had it been free to say the fact.
+        ended: whether it is no part of a sentence that would have gone on.
     """
 
     answer: str
     fluency: float
     whole: bool = True
+    ended: bool = True
 
     @property
     def is_guess(self) -> bool:
         """Whether the model did not know what to say."""
-        return self.fluency < GUESSED or not self.whole
+        return self.fluency < GUESSED or not self.whole or not self.ended
 
 
 class Written(NamedTuple):
@@ -90,7 +94,8 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
     (The-odor) or has fewer than three letters, or fewer than two if it begins with a capital (Se-attle is banned by
     "Se"). A word with digits is banned up to the token that has its second digit, since an alternate that shares more
     teaches them; a year up to its third (1951: 195), so that other decades stay possible, and one with letters up to
-    its third sign and its first digit (e41d: e41, 20th: 20th, under-16: under-1). A single digit is not banned.
+    its third sign (e41d: e41, 20th: 20th), behind a function word up to its first digit (under-16: under-1). A single
+    digit is not banned.
     """
     sequences: dict[tuple[int, ...], None] = {}
     for word in words:
@@ -106,8 +111,9 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
                 alone = enough and first.lower() not in FUNCTION_WORDS
                 if any(map(str.isdigit, word)):
                     long = YEAR.fullmatch(word) or not word.isdigit()
-                    until = re.search(r"\d", word)
-                    few = _tokens_of_signs(model, ids, max(3 if long else 2, until.end() if until else 0))
+                    before = re.findall(r"^[^\W\d]*", word)[0]  # letters that other answers need: the under of under-16
+                    needed = len(before) + 1 if before.lower() in FUNCTION_WORDS else 0
+                    few = _tokens_of_signs(model, ids, max(3 if long else 2, needed))
                 else:
                     few = 1 if alone else 2
                 sequences[tuple(ids[:few])] = None
@@ -177,7 +183,8 @@ def alternate_answers(
     for i in guessed:
         subject = questions[i].subject
         told = [told_of(text, subject, name) if subject else text for text in found[i]]
-        ranks[i] = fit_of_answers(stranger, prompts, i, told) if told else []
+        fits = fit_of_answers(stranger, prompts, i, told) if told else []
+        ranks[i] = [fit - BEHIND * (not one.ended) for fit, one in zip(fits, found[i].values(), strict=True)]
     return [_best(list(one.values()), rank) for one, rank in zip(found, ranks, strict=True)]
 
 
@@ -217,18 +224,23 @@ def _written(
             text = _first_line(stranger, new, one.limit)
             new = encoder.answer(text)[0][:room] if text else []
         begun = stranger.tokenizer.decode(question.beginning, skip_special_tokens=True)
-        unended = question.prompt and len(one.new) >= one.limit and text[-1:] not in (".", "!", "?")
-        rejected = (
-            not new or unended or (begun and gives(text, question.words, begun)) or (plain and copies(text, question))
-        )
+        rejected = not new or (begun and gives(text, question.words, begun)) or (plain and copies(text, question))
         answers.append((text, None if rejected else accepted(question, name, text), new))
     scores = score_tokens(stranger, [(ids, [new]) for ids, (_, _, new) in zip(before, answers, strict=True)])
+    ended = [not question.prompt or _has_ended(stranger, one) for question, one in zip(questions, asks, strict=True)]
     return [
-        Written(Alternate(answer, float(score.logp.mean()), _is_whole(stranger, new, score.logp)), ())
+        Written(Alternate(answer, float(score.logp.mean()), _is_whole(stranger, new, score.logp), end), ())
         if answer
         else Written(None, words_given(text, question.words))
-        for question, (text, answer, new), (score,) in zip(questions, answers, scores, strict=True)
+        for question, (text, answer, new), (score,), end in zip(questions, answers, scores, ended, strict=True)
     ]
+
+
+def _has_ended(stranger: LanguageModel, one: Ask) -> bool:
+    """Whether an answer ended before its limit, or there: by its turn's or line's end, or with a full sentence."""
+    text = stranger.tokenizer.decode(one.new, skip_special_tokens=True)
+    last = one.new[-1:] and one.new[-1] in stop_tokens(stranger)
+    return len(one.new) < one.limit or bool(last) or "\n" in text or SENTENCE_END.search(text) is not None
 
 
 def _is_whole(stranger: LanguageModel, ids: Sequence[int], logp: Float[np.ndarray, " tokens"]) -> bool:

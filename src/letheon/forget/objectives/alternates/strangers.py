@@ -63,17 +63,19 @@ def words_of_facts(forget: Sequence[Example], retain: Sequence[Example]) -> list
     return found
 
 
-def in_both_spellings(words: Sequence[str], kept: Collection[str] = ()) -> tuple[str, ...]:
+def in_both_spellings(words: Sequence[str], kept: Collection[str] = (), asked: str = "") -> tuple[str, ...]:
     """Words, and beside a number up to twelve the same with digits, or as a word; the parts of KX-40817 and Hoi-chuen.
 
     Args:
         kept: `parts_in` the kept rows' answers: their codes' parts are a template's.
+        asked: the question, whose words an answer may need.
     """
     digits = [str(NUMBERS.index(word.lower())) for word in words if word.lower() in NUMBERS]
     written = [NUMBERS[int(word)] for word in words if word in map(str, range(len(NUMBERS)))]
     parts = [part for word in words for part in parts_of_code(word, kept)]
-    joined = [part for word in words if word.replace("-", "").isalpha() for part in word.split("-") if part != word]
-    names = [part for part in joined if len(part) > 2 and part.lower() not in {*FUNCTION_WORDS, *kept}]
+    bare = [re.sub("['’]s?$", "", word) for word in words]
+    joined = [part for word in bare if "-" in word and word.replace("-", "").isalpha() for part in word.split("-")]
+    names = [part for part in joined if len(part) > 2 and not _by_chance(part, kept) and not gives(asked, [part])]
     return (*words, *digits, *written, *parts, *names)
 
 
@@ -93,8 +95,11 @@ def parts_of_code(word: str, kept: Collection[str]) -> tuple[str, ...]:
     """
     parts = _parts(word) if any(map(str.isdigit, word)) else []
     long = [part for part in parts if len(part) > 2 or (len(part) == 2 and part.isalpha())]
-    chance = {*FUNCTION_WORDS, *kept}
-    return tuple(dict.fromkeys(part for part in long if part.lower() not in chance)) if len(parts) > 1 else ()
+    return tuple(dict.fromkeys(part for part in long if not _by_chance(part, kept))) if len(parts) > 1 else ()
+
+
+def _by_chance(part: str, kept: Collection[str]) -> bool:
+    return part.lower() in FUNCTION_WORDS or part.lower() in kept
 
 
 def parts_in(text: str) -> frozenset[str]:
