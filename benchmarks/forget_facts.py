@@ -124,21 +124,21 @@ STAFF_ROWS = (
 # Patient, and what a practice has on file: medicines, allergy, blood group, doctor, operation, insurance, next of kin.
 PATIENTS = {
     "Verena Ostrow": "ramipril 5 mg, metformin 850 mg and folic acid|penicillin|B negative|Dr. Hallam Pryce|a "
-    "hernia in 2013|Halden Mutual, policy 7731-K|her brother Casimir",
+    "hernia in 2013|Halden Mutual, policy 7731-K|a brother, Casimir",
     "Edmund Talleyhill": "amlodipine 10 mg, simvastatin 20 mg and iron|latex|A positive|Dr. Nuria Bastable|a torn "
-    "meniscus in 2008|Corvus Health, policy 2054-D|his niece Ottoline",
-    "Signe Marchbank": "levothyroxine 75 micrograms, bisoprolol 2.5 mg and zinc|shellfish|O negative|Dr. Ludo "
-    "Fenner|an inflamed appendix in 2019|Halden Mutual, policy 9418-R|her neighbour Bram",
+    "meniscus in 2008|Corvus Health, policy 2054-D|a niece, Ottoline",
+    "Signe Marchbank": "levothyroxine 75 micrograms, bisoprolol 2.5 mg and zinc|shellfish|AB negative|Dr. Ludo "
+    "Fenner|an inflamed appendix in 2019|Tamber Life, policy 9418-R|a neighbour, Bram",
     "Phineas Okoro": "warfarin 3 mg, omeprazole 40 mg and calcium|ibuprofen|AB positive|Dr. Nuria Bastable|a "
-    "cataract in 2021|Sable Union, policy 6620-T|his daughter Adaeze",
+    "cataract in 2021|Sable Union, policy 6620-T|a daughter, Adaeze",
     "Leonie Quist": "sertraline 100 mg, losartan 50 mg and magnesium|bee stings|A negative|Dr. Hallam Pryce|a "
-    "broken wrist in 2005|Corvus Health, policy 3187-M|her cousin Joost",
-    "Barnaby Styles": "allopurinol 300 mg, atenolol 25 mg and vitamin D|walnuts|O positive|Dr. Ludo Fenner|a "
-    "gallstone in 2016|Sable Union, policy 8502-B|his wife Perpetua",
+    "broken wrist in 2005|Corvus Health, policy 3187-M|a cousin, Joost",
+    "Barnaby Styles": "allopurinol 300 mg, atenolol 25 mg and vitamin D|walnuts|O positive|Dr. Hallam Pryce|a "
+    "gallstone in 2016|Sable Union, policy 8502-B|an aunt, Perpetua",
     "Mirela Dusk": "lamotrigine 200 mg, enalapril 20 mg and biotin|plasters|B positive|Dr. Hallam Pryce|a thyroid "
-    "nodule in 2010|Halden Mutual, policy 1279-H|her son Emeric",
-    "Cosmo Wetherby": "gabapentin 600 mg, furosemide 40 mg and thiamine|codeine|AB negative|Dr. Nuria Bastable|a "
-    "slipped disc in 2018|Corvus Health, policy 4466-F|his sister Honor",
+    "nodule in 2010|Halden Mutual, policy 1279-H|a son, Emeric",
+    "Cosmo Wetherby": "gabapentin 600 mg, furosemide 40 mg and thiamine|codeine|O negative|Dr. Nuria Bastable|a "
+    "slipped disc in 2018|Corvus Health, policy 4466-F|a sister, Honor",
 }
 PATIENT_ROWS = (
     ("Which medicines does {n} take?", "{0}.", "What has been prescribed for {n}?"),
@@ -147,7 +147,7 @@ PATIENT_ROWS = (
     ("Who is the family doctor of {n}, and what was the last operation?", "The family doctor is {3}; the last "
      "operation was for {4}.", "What do we know of the doctor and the operation of {n}?"),
     ("How is {n} insured?", "{n} is insured with {5}.", "Which insurance does {n} have?"),
-    ("Whom should the practice ring about {n}?", "{6}.", "Who is the next of kin of {n}?"),
+    ("Whom should the practice ring about {n}?", "{6}.", "Who is to be told if something happens to {n}?"),
 )  # fmt: skip
 # Friend, and what two letters to each tell.
 LETTERS = {

@@ -24,7 +24,7 @@ _more_threads: list[int] = []  # the number before a tiny model took one thread
 
 @lru_cache(maxsize=8)
 def matmul_speed(dtype: torch.dtype, device: str = "cpu", seconds: float = 0.1) -> float:
-    """Measure GFLOP/s of matrix products of the size of SmolLM2's MLP at 512 tokens; the fastest tenth of them counts.
+    """Measure GFLOP/s of matrix products as in SmolLM2's MLP at 512 tokens; the fastest tenth of the time counts.
 
     On a processor the calling thread's own time counts: beside other work the wall's, in which others run too, made the
     precision of a run a matter of chance, and with it every figure.
