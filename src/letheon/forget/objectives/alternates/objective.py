@@ -311,8 +311,7 @@ class Alternates(Objective):
         """Tokens of the facts, alternates and retain rows in the effective batch of a pair.
 
         The forms are those that are planned; a step that repairs has fewer. There a retained token weighs as much as
-        one of a fact does elsewhere: few have lost anything, and a mean over all of them moves nothing beside the
-        second moments that the forget rows have left to Adam.
+        one of a fact does elsewhere, since few have lost anything.
         """
         step, (_, retained) = pair.step, self.plan[pair.step]
         beside = [number for i in retained for number in self.beside[step].get(i, ())]
