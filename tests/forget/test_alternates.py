@@ -198,6 +198,7 @@ def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(
     tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_answers, "accepted", lambda question, name, text: f"It is {name}.")
+    monkeypatch.setattr(Rows, "watched", lambda self: [])
     method = prepared(tiny, deletion, Settings(), [([0, 3, 4], [1, 5, 5]), ([0, 3, 4], [1, 5, 5])])
     kinds = []
     for step in (0, 1):
@@ -808,6 +809,9 @@ def test_kept_rows_that_the_plan_does_not_visit_can_be_repaired(tiny: LanguageMo
     assert usual is not None
     facts, _, kept = method._counts(beside)
     assert facts < kept
+    drawn = {method.extra[number].ids for step in method.beside for numbers in step.values() for number in numbers}
+    asked = {tiny.tokenizer.decode(list(ids)) for ids in drawn}
+    assert any(deletion.retain[lost].prompt in text for text in asked), "its forms stand in the steps"
     assert float(repaired) == pytest.approx(float(usual) * kept / facts, rel=1e-4)
 
 

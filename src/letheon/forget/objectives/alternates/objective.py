@@ -156,7 +156,8 @@ class Alternates(Objective):
             for number in truths[i]:
                 if answer_of(self.extra[number]) == answer_of(rows.forget[i]):
                     self.extra[number] = with_fact_apart(self.extra[number], alike)
-        visited = sorted({i for _, numbers in plan for i in numbers if i < len(others)})
+        self.beyond = frozenset(rows.watched())
+        visited = sorted({i for i in self.beyond.union(*(numbers for _, numbers in plan)) if i < len(others)})
         forms = retain_forms(model.encoder(), others, visited, names, rows.seed)
         beside = {i: self._added(model, forms[i]) for i in visited}
         draw = random.Random(stream_seed(rows.seed, "alternates"))
@@ -167,7 +168,6 @@ class Alternates(Objective):
             )
             for turns, (_, retained) in zip(self.drawn, plan, strict=True)
         ]
-        self.beyond = frozenset(rows.watched())
         self.levels = Levels(model, rows, self._retained() if self.settings.alpha else {})
 
     def _retained(self) -> dict[int, Encoded]:
