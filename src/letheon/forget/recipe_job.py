@@ -126,7 +126,7 @@ class RecipeJob:
             )
 
     def _repairable(self) -> frozenset[int]:
-        """The retain rows that the objective has prepared for: those of the plan and those that are looked at."""
+        """The retain rows of the plan, and the watched ones if the objective has prepared for them."""
         if self.recipe.option("alpha") == 0:
             return frozenset()
         return frozenset(i for _, retain in self.plan for i in retain) | self.objective.beyond
