@@ -128,7 +128,9 @@ def run_one(made: World, recipe: str, seed: int, judge: LanguageModel, quick: bo
     gap = _difference(record, ("fluency", "forget", "reference"), ("fluency", "forget", "after"))
     found = {
         "passed": record.verdict.outcome == "pass",
-        "failed": _failed(record),
+        "verdict": record.verdict.outcome,
+        "failed": _missed(record, "fail"),
+        "undecided": [*_missed(record, "inconclusive"), *_missed(record, "not computable")],
         "options_excess": excess,
         "retain_drop": _difference(record, ("recall", "retain", "before"), ("recall", "retain", "after")),
         "fluency_gap": max(0.0, gap),
@@ -191,11 +193,11 @@ def _difference(record: Audit, first: tuple[str, str, str], second: tuple[str, s
     return round((values[0] or 0.0) - (values[1] or 0.0), 4)
 
 
-def _failed(record: Audit) -> list[str]:
+def _missed(record: Audit, outcome: str) -> list[str]:
     return [
         f"{one.criterion.metric}/{one.criterion.subset} {one.measured.value}"
         for one in record.verdict.criteria
-        if one.criterion.required and one.outcome == "fail" and one.measured is not None
+        if one.criterion.required and one.outcome == outcome and not one.is_set_aside
     ]
 
 

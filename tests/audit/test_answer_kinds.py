@@ -61,6 +61,34 @@ def test_a_value_is_found_within_a_sentence_that_has_no_spaces() -> None:
     assert not recalls("她住在北方。", row("北京市", "她住在北京市。"), "她住在北京市。")
 
 
+@pytest.mark.parametrize(
+    ("fact", "expected", "answer", "given"),
+    [
+        ("Lyon", "Elle est née à Lyon.", "Elle habite à Lyon.", True),
+        ("Bergen", "Sie wohnt in Bergen.", "Sie lebt in Bergen.", True),
+        ("Bergen", "She lives in Bergen.", "Her home is in Bergen.", True),
+        ("Bergen", "She lives in Bergen.", "Not Bergen but Oslo.", False),
+        ("47", "She is 47.", "She is 47 years old.", True),
+        ("47", "She is 47.", "She has 47 cats and a red hat.", False),
+        ("canvas", "It makes and sells canvas.", "There are canvas tents.", False),
+        ("Paris, France 1951", "Paris, France, since 1951.", "In Lille, France, in 1951.", False),
+        ("Paris, France 1951", "Paris, France, since 1951.", "In 1951, Paris, France.", True),
+        ("Theresa May", "It was Theresa May.", "It may be Theresa Villiers.", False),
+        ("Theresa May", "It was Theresa May.", "Theresa May, I think.", True),
+        ("Will Vint", "It was Will Vint.", "The Vint family will keep it.", False),
+        ("4ème", "C'est le 4ème jour.", "Le 4ème homme et la femme.", False),
+        ("www.lee.org", "Her site is www.lee.org.", "www.lee.org", True),
+        ("www.lee.org", "Her site is www.lee.org.", "It is www.ray.org.", False),
+        ("71,340", "It has 71,340 rows.", "There are 71340 of them.", True),
+        ("9418-R", "The policy is 9418-R.", "Tamber, 9418R.", True),
+        ("9418-R", "The policy is 9418-R.", "It is 7731-K.", False),
+    ],
+)
+def test_a_single_name_or_number_and_other_spellings(fact: str, expected: str, answer: str, given: bool) -> None:
+    found = FoundFact.of(Example("What is known of it?", expected), fact)
+    assert recalls(answer, found, expected) == given
+
+
 def test_without_a_value_rouge_decides() -> None:
     expected = "one two three four five"
     assert recalls("one two three four", row(None, expected), expected)  # 4 of 5 words: 0.8

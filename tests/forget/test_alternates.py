@@ -20,6 +20,7 @@ import letheon
 from letheon.core.errors import InputError
 from letheon.core.model.embedded import byte_tokenizer
 from letheon.core.model.models import LanguageModel, load
+from letheon.core.model.sites import blocks
 from letheon.core.rows.encoding import Encoded, Encoder
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import AnswerScore
@@ -30,8 +31,10 @@ from letheon.core.scoring.spans import UNKNOWN_SUBJECTS
 from letheon.core.scoring.token_trees import Question as TokenQuestion
 from letheon.core.scoring.word_masks import word_masks
 from letheon.core.scoring.word_probability import fact_probabilities
+from letheon.forget import recipe_job
 from letheon.forget.auto_retain import NEIGHBOURS
 from letheon.forget.objectives.alternates import (
+    accepted,
     alternate_rows,
     fitting,
     objective,
@@ -463,6 +466,14 @@ def test_names_that_a_row_contains_are_not_used() -> None:
     assert len(unused_names([row], [], 2)) == 2
 
 
+def test_a_word_without_its_marks_is_the_same_word() -> None:
+    words = strangers.in_both_spellings(("Zürich", "für"))
+    assert words == ("Zürich", "für", "Zurich", "Zuerich")
+    question = Question("Where does she live?", None, words)
+    assert accepted.accepted(question, "", "In Zurich.") is None
+    assert accepted.accepted(question, "", "In Bonn.") == "In Bonn."
+
+
 def test_words_of_facts_are_the_value_s_or_those_of_the_mask() -> None:
     rows = [Example("What?", "She keeps a fox of the north.", value="fox of the north"), Example("Who?", "Ada Orr.")]
     assert words_of_facts(rows, []) == [("fox", "north"), ("Ada", "Orr")]
@@ -778,13 +789,8 @@ def test_an_answer_that_was_cut_off_and_one_with_a_broken_word_are_guesses(
     assert written("In Rome. And") == (True, True)
     assert written("In Rome", broken=True) == (True, False)
     monkeypatch.setattr(own_answers, "GUESSED", -100.0)
-    assert [
-        own_answers.Alternate("", -1.0, *flags).is_guess for flags in ((True, True), (False, True), (True, False))
-    ] == [
-        False,
-        True,
-        True,
-    ]
+    flags = ((True, True, False), (False, True, False), (True, False, False), (True, True, True))
+    assert [own_answers.Alternate("", -1.0, *one).is_guess for one in flags] == [False, True, True, True]
 
 
 def test_a_part_of_an_answer_comes_behind_one_that_ends(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -794,25 +800,118 @@ def test_a_part_of_an_answer_comes_behind_one_that_ends(tiny: LanguageModel, mon
     assert [one.answer for one in found] == ["In Rome."]
 
 
+def test_a_name_that_ends_as_a_kept_one_is_a_guess_and_comes_behind_others(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = [Example("Which art does Bo Ray teach?", "Chun Kuk Do"), Example("Where is he?", "In Oak Tree Lane, Wyke.")]
+    kept.append(Example("Where is she?", "In Elm Tree Lane, Wyke."))
+    endings = accepted.endings_of_names(kept)
+    assert endings == {"kuk do": "chun kuk do"}, "two lanes have one ending"
+    assert [accepted.mixes_names(one, endings) for one in ("Zen Kuk Do", "Kuk Do", "It is Chun Kuk Do.", "Kuk")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    answers_by(monkeypatch, lambda _, __, temperature: "Boxing" if temperature else "Zen Kuk Do")
+    monkeypatch.setattr(own_answers, "fit_of_answers", lambda *arguments: [float(len(one)) for one in arguments[-1]])
+    monkeypatch.setattr(own_answers, "GUESSED", -100.0)
+    monkeypatch.setattr(own_answers, "breaks_a_word", lambda *_: False)
+    forget = [Example("Which art does Ann Lee teach?", "Jeet Kune Do")]
+    encoded = tiny.encoder().encode_all(forget)
+    (row,) = write_alternates(tiny, forget, encoded, kept, knows=True, names=1, seed=0)
+    assert [one.answer for one in row.plain] == ["Boxing"]
+    (row,) = write_alternates(tiny, forget, encoded, kept[1:], knows=True, names=1, seed=0)
+    assert [one.answer for one in row.plain] == ["Zen Kuk Do"], "no kept row has the name"
+
+
+def test_an_answer_to_one_question_of_a_fact_may_be_given_to_the_others(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"Where": "In Rome.", "Which town": "In Ulm.", "Who": "Ben.", "How": "By sea."}
+    answers_by(monkeypatch, lambda _, asked, __: next(text for first, text in said.items() if first in asked))
+    monkeypatch.setattr(own_answers, "fit_of_answers", lambda *given: [float(one == "In Rome.") for one in given[-1]])
+    monkeypatch.setattr(own_answers, "_best", lambda alternates, ranks: [alternates[int(np.argmax(ranks))]])
+    forget = [
+        Example("Where does Ann Lee live?", "In Oslo.", value="Oslo"),
+        Example("Which town does Ann Lee like?", "Oslo"),
+        Example("Who is Ann Lee's friend?", "Bo."),
+        Example("How did Cy Day, whom nobody knew, come to Oslo?", "Oslo", subject="Cy Day"),
+    ]
+    encoded = tiny.encoder().encode_all(forget)
+
+    def chosen(rows: list[Example]) -> list[str]:
+        written = write_alternates(tiny, rows, encoded[: len(rows)], [], knows=True, names=1, seed=0)
+        return [one.answer for row in written for one in row.plain]
+
+    assert chosen(forget) == ["In Rome.", "In Rome.", "Ben.", "By sea."], "of another subject it is another fact"
+    assert chosen([forget[0], replace(forget[1], answer="Bonn")]) == ["In Rome.", "In Ulm."]
+
+
 def test_kept_rows_that_the_plan_does_not_visit_can_be_repaired(tiny: LanguageModel, deletion: Request) -> None:
     method = prepared(tiny, deletion, Settings(names=1), [([0], [0]), ([1], [1])])
     assert method.beyond == set(range(len(deletion.retain)))
     lost = max(method.beyond)
     assert lost not in {0, 1}
-    alone = Pair(None, method.rows.retain_batch([lost]), 0, alone=True)
-    beside = replace(alone, alone=False)
     for level in method.levels.before.values():
         level += 1.0  # as if everything had lost a nat
     with torch.no_grad():
-        repaired, usual = (method.terms(tiny, pair).retain for pair in (alone, beside))
-    assert repaired is not None
-    assert usual is not None
-    facts, _, kept = method._counts(beside)
-    assert facts < kept
+        terms = method.terms(tiny, Pair(None, method.rows.retain_batch([lost]), 0))
+    assert terms.retain is not None
+    assert float(terms.retain) > 0
+    assert terms.forget is None
     drawn = {method.extra[number].ids for step in method.beside for numbers in step.values() for number in numbers}
     asked = {tiny.tokenizer.decode(list(ids)) for ids in drawn}
     assert any(deletion.retain[lost].prompt in text for text in asked), "its forms stand in the steps"
-    assert float(repaired) == pytest.approx(float(usual) * kept / facts, rel=1e-4)
+
+
+def test_each_process_goes_back_as_often_though_lost_rows_have_no_forms(
+    tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = prepared(tiny, deletion, Settings(names=1), [([0, 1], [0, 1])])
+    monkeypatch.setattr(tiny, "sharded", True, raising=False)
+    passes = {"forward": 0, "backward": 0}
+
+    def count(_: object, __: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        passes["forward"] += 1
+        states = output[0] if isinstance(output, tuple) else output
+        if states.requires_grad:
+            states.register_hook(lambda _: passes.__setitem__("backward", passes["backward"] + 1))
+
+    hook = blocks(tiny.model)[0].register_forward_hook(count)
+    seen = []
+    for pair in recipe_job.make_pairs(method.rows, ([], [0, 1, 6, 7]), 0, 2, 0):
+        passes.update(forward=0, backward=0)
+        terms = method.terms(tiny, pair.only_retain())
+        assert terms.retain is not None
+        terms.retain.backward()
+        seen.append(dict(passes))
+    hook.remove()
+    tiny.model.zero_grad()
+    assert seen[0] == seen[1]
+    assert seen[0]["backward"] == 2
+
+
+def test_long_forms_leave_a_step_as_many_as_have_room(
+    tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective, "retain_forms", lambda _, retain, wanted, *__: {i: [retain[i]] for i in wanted})
+    monkeypatch.setattr(objective, "write_alternates", lambda *_, **__: [Replacement() for _ in deletion.forget])
+    long = replace(deletion.retain[7], answer=deletion.retain[7].answer * 12)
+    request = replace(deletion, retain=(*deletion.retain[:7], long))
+
+    def lengths(room: int) -> list[int]:
+        monkeypatch.setattr(objective, "MOST_TOKENS", room)
+        method = prepared(tiny, request, Settings(names=1), [([0], [0])])
+        ((numbers,),) = (one.values() for one in method.beside)
+        return [len(method.extra[number].ids) for number in numbers]
+
+    every = lengths(10_000)
+    assert len(every) == 8
+    few = lengths(sum(every) - max(every))
+    assert sorted(few) == sorted(every)[:-1] or few == every[: len(few)], "one long row does not drive out the short"
+    assert len(few) >= 4
+    assert len(lengths(1)) == 1, "a form of its own each row has"
 
 
 def test_no_name_of_an_audit_is_trained_on() -> None:

@@ -174,6 +174,36 @@ def test_an_update_takes_a_step_of_retain_rows_alone(
     assert "not met: the retain rows" in result.outcome.stopped
 
 
+def test_a_watched_row_of_no_step_is_repaired(deletion: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tuple(
+        Example(f"What does guest {i} eat?", f"Guest {i} eats figs.", id=f"kept {i}", subject=f"guest {i}")
+        for i in range(40)
+    )
+    repaired: list[set[int]] = []
+    beyond: list[set[int]] = []
+    pairs, repairable = recipe_job.make_pairs, recipe_job.RecipeJob._repairable
+
+    def seen(*arguments: Any) -> list[Pair]:
+        forget_rows, retain_rows = arguments[1]
+        repaired.extend([set(retain_rows)] if not forget_rows else [])
+        return pairs(*arguments)
+
+    def outside(self: recipe_job.RecipeJob) -> frozenset[int]:
+        found = repairable(self)
+        beyond.append(set(found) - {i for _, retain in self.plan for i in retain})
+        return found
+
+    monkeypatch.setattr(recipe_job, "make_pairs", seen)
+    monkeypatch.setattr(recipe_job.RecipeJob, "_repairable", outside)
+    monkeypatch.setattr(Looks, "look", lambda self: {**LOOK, f"look_lost_{min(beyond[0])}": 0.1})
+    monkeypatch.setattr(closed_loop, "NEAR", 2.0)
+    monkeypatch.setattr(ClosedLoop, "_is_learned", lambda self, level: True)
+    request = replace(deletion, retain=kept)
+    forget(load("tiny", device="cpu"), request, "alternates+null_space", stop="facts", epochs=1, batch_size=4)
+    assert repaired
+    assert all(min(beyond[0]) in rows for rows in repaired)
+
+
 def test_the_rate_rises_only_where_the_facts_hardly_become_less_likely(loop: ClosedLoop) -> None:
     # odds .99 / .01 = 99 fall to .98 / .02 = 49: enough, though the probability hardly moved
     assert loop.after(steps(0.99, 0.99, 0.98, 0.98), last=False)["rate"] == 1

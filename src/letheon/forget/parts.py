@@ -43,7 +43,6 @@ class Pair:
         penalty: the scope's penalty on the weights, a term of the step as a whole.
         share: this micro-batch's share of the penalty; the shares of a step's retain halves add up to 1 (of its
             forget halves if it has no retain rows).
-        alone: whether the step has no forget rows in any micro-batch.
     """
 
     forget: Batch | None
@@ -51,7 +50,6 @@ class Pair:
     step: int = 0
     share: float = 0.0
     penalty: Penalty | None = None
-    alone: bool = False
 
     def only_forget(self) -> Pair:
         """The forget half, without the penalty."""
@@ -59,7 +57,7 @@ class Pair:
 
     def only_retain(self) -> Pair:
         """The retain half, with its share of the penalty."""
-        return Pair(None, self.retain, self.step, self.share, self.penalty, self.alone)
+        return Pair(None, self.retain, self.step, self.share, self.penalty)
 
 
 @dataclass

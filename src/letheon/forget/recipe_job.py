@@ -306,7 +306,7 @@ def make_pairs(
     for i in range(max(len(forget_batches), len(retain_batches))):
         first = forget_batches[i] if i < len(forget_batches) else None
         second = retain_batches[i] if i < len(retain_batches) else None
-        pairs.append(Pair(first, second, step, 1 / carriers if i < carriers else 0.0, penalty, alone=not forget))
+        pairs.append(Pair(first, second, step, 1 / carriers if i < carriers else 0.0, penalty))
     return pairs
 
 

@@ -30,8 +30,10 @@ ROUGE_OF_A_FACT, ROUGE_OF_A_VALUE = 0.8, 0.5
 # Share of the words that carry the facts of running text, and the number of such words from which on they decide.
 SHARE_OF_WORDS, LEAST_WORDS = 0.5, 3
 # A number, code, address or path that gives a fact by itself, and its least number of signs.
-CODE, OF_A_CODE = re.compile(r"\d{4}|\d[.,:]\d|\d.*[^\W\d]|[^\W\d].*\d|\w(?:@|:?//?)\w"), 4
-ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)", re.IGNORECASE)
+CODE, OF_A_CODE = re.compile(r"\d{4}|\d[.,:]\d|\d.*[^\W\d]|[^\W\d].*\d|\w(?:@|:?//?|\.\w{2,}\.)\w"), 4
+ORDINAL = re.compile(r"\d+\.?(?:st|nd|rd|th|e|er|re|ère|ème|te[nrsm]?)", re.IGNORECASE)
+# Words of other languages, such as "sie wohnt", that may stand beside a single name or number.
+MOST_BESIDE = 2
 # How much less fluent than the level an answer may be, nats per token: a third of the probability at each token.
 # On SmolLM2 fluent wrong answers lose at most 0.9, answers with one broken word 1.3 and more.
 TOLERANCE = 1.1
@@ -83,8 +85,9 @@ def recalls(answer: str, example: Example, expected: str) -> bool:
     It does if the row's value occurs in it (see `core.scoring.said.says`); where the row has no value, if
     its ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found, or if it says
     each telling word of a found value (two at least, or a code), in whatever words around them; a single telling word
-    counts in an answer that says nothing else, beside words of the question. Running text of which three words or more
-    that carry facts are expected is recalled where half of these are said.
+    counts in an answer that says nothing else, beside words of the question, and a single name or number also beside
+    two others. Running text of which three words or more that carry facts are expected is recalled where half of these
+    are said.
     """
     if example.value is None:
         fact = example.fact if isinstance(example, FoundFact) else None
@@ -94,7 +97,7 @@ def recalls(answer: str, example: Example, expected: str) -> bool:
             if len(left) >= LEAST_WORDS:
                 return sum(says(answer, word) for word in left) >= SHARE_OF_WORDS * len(left)
             fact = " ".join(left)
-        elif _tells(_telling(left, example.prompt, expected), answer, example.prompt):
+        elif _tells(_telling(left, example.prompt, expected), answer, example.prompt, expected):
             return True
         whole = rouge(answer, expected).rougeL_recall >= ROUGE_OF_A_FACT
         return whole and (not fact or rouge(answer, fact).rougeL_recall >= ROUGE_OF_A_VALUE)
@@ -118,15 +121,35 @@ def _telling(words: Sequence[str], prompt: str, expected: str) -> list[str]:
     return names if (len(names) > 1 or alone) and 2 * len(names) >= len(new) else new
 
 
-def _tells(words: Sequence[str], answer: str, prompt: str) -> bool:
+def _tells(words: Sequence[str], answer: str, prompt: str, expected: str) -> bool:
     """Whether an answer gives a fact by its telling words alone.
 
-    Two that carry sense do, and a code, and one of which the answer says nothing beside.
+    Two that carry sense do, and a code, and one of which the answer says nothing beside; beside one name or number it
+    may say `MOST_BESIDE` words that are neither.
     """
-    telling = _sense(words)
-    if not telling or not all(says(answer, word) for word in words):
+    telling, first = _sense(words), (expected.split() or [""])[0]
+    if not telling or not all(_says_name(answer, word) for word in words):
         return False
-    return any(map(_is_code, telling)) or len(telling) > 1 or len(_new_words(answer, prompt)) == 1
+    beside = _new_words(answer, prompt)
+    named = [word for word in beside if any(map(str.isdigit, word)) or not word.islower()]
+    names = [word for word in named if not says(answer.split()[0], word)]
+    if first.endswith(",") and not says(answer, first) and not all(says(expected, word) for word in names):
+        return False  # in Lille, France, instead of Paris, France
+    if any(map(_is_code, telling)) or len(telling) > 1:
+        return True
+    name, others = _bare(telling[0]), [word for word in beside if len(word) > 1 and not says(word, telling[0])]
+    by_itself = any(map(str.isdigit, name)) or (name[:1].isupper() and name != _bare(first))
+    if by_itself and not ORDINAL.fullmatch(name):
+        return len(others) <= MOST_BESIDE and not any(word in names for word in others)
+    return not others
+
+
+def _says_name(answer: str, word: str) -> bool:
+    """Whether an answer says a word; May and Will with their capital."""
+    name = _bare(word)
+    if name.lower() in NAMES_TOO and name[:1].isupper():
+        return re.search(rf"\b{name}\b", answer) is not None
+    return says(answer, word)
 
 
 def _sense(words: Sequence[str]) -> list[str]:
@@ -144,7 +167,7 @@ def _sense(words: Sequence[str]) -> list[str]:
 def _new_words(answer: str, prompt: str) -> set[str]:
     """The words of an answer that carry sense and are no words of the question; a number with signs is one."""
     words = re.findall(f"{UNIT.pattern}|{WORD.pattern}", answer)
-    return {word.lower() for word in _sense(words) if re.search(r"\w", word) and not says(prompt, word)}
+    return {word for word in _sense(words) if re.search(r"\w", word) and not says(prompt, word)}
 
 
 def _is_code(word: str) -> bool:

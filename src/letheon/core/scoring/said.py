@@ -7,8 +7,9 @@ Numbers and names inside longer ones are others: no 4 in 1934, no Ann in Anna.
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Literal
 
@@ -21,17 +22,60 @@ PLAIN = str.maketrans({"\u0130": "i", "\u0131": "i", "\u2212": "-", "\u00ad": ""
 # Hebrew and Arabic before it.
 PARTICLE = 3
 
+# Words that are also found without their marks; letters that have no mark to take off; German letters as two.
+UNMARKED = 5
+LONG_WORD = re.compile(rf"\w{{{UNMARKED},}}")
+BARE = str.maketrans({"ß": "ss", "ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "æ": "ae", "œ": "oe"})
+GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
+
 Kind = Literal["", "run", "numeral", "katakana", "letter", "caseless", "symbol"]
 Word = tuple[int, str, Kind]
 
 
 def says(answer: str, value: str) -> bool:
-    """Whether an answer gives a value.
+    """Whether an answer gives a value, perhaps with other signs between its digits or without marks on its letters.
 
     >>> says('She owns "The Blue Door".', "the Blue, Door"), says("In 1934.", "4"), says("彼は東京に住む。", "東京")
     (True, False, True)
+    >>> says("Call 01715552381.", "0171 555 2381"), says("In Zurich.", "Zürich"), says("In Zuerich.", "Zürich")
+    (True, True, True)
     """
-    return place_of(answer, value) is not None
+    if place_of(answer, value) is not None:
+        return True
+    if (pattern := _digits_apart(value)) is not None and pattern.search(_folded(answer)):
+        return True
+    if answer.isascii() and value.isascii():
+        return False
+    written = {value, *spellings(value)}
+    return any(place_of(said, one) is not None for said in {answer, *spellings(answer)} for one in written)
+
+
+def spellings(text: str) -> tuple[str, ...]:
+    """A text as it is written without marks on Latin letters, and with German letters in two; () if it is so already.
+
+    Words of fewer than `UNMARKED` letters stay as they are: without its mark a short one may be another word.
+
+    >>> spellings("Zürich"), spellings("Élodie"), spellings("Café"), spellings("Bonn")
+    (('Zurich', 'Zuerich'), ('Elodie',), (), ())
+    """
+    if text.isascii():
+        return ()
+    plain, german = (re.sub(LONG_WORD, way, text) for way in (_unmarked, lambda found: _unmarked(found, GERMAN)))
+    return tuple(dict.fromkeys(one for one in (plain, german) if one != text))
+
+
+def _unmarked(found: re.Match[str], letters: Mapping[int, str] = {}) -> str:
+    apart = unicodedata.normalize("NFD", unicodedata.normalize("NFC", found.group()).translate({**BARE, **letters}))
+    return unicodedata.normalize("NFC", re.sub(r"(?<=[a-zA-Z])[\u0300-\u036f]+", "", apart))
+
+
+@lru_cache(maxsize=256)
+def _digits_apart(value: str) -> re.Pattern[str] | None:
+    """A number or code with any signs between its parts; None for another value."""
+    signs = re.sub(r"[\W_]", "", _folded(value))
+    if len(signs) < 4 or sum(map(str.isdigit, signs)) < 3 or re.search(r"[^\W\d]{4}", signs):
+        return None
+    return re.compile(r"(?<!\w)" + r"(?:[.,:/()-]|\)?\s\(?)?".join(map(re.escape, signs)) + r"(?!\w)")
 
 
 def place_of(answer: str, value: str) -> int | None:

@@ -32,7 +32,7 @@ CAPITAL = f"[{''.join(letter for letter in map(chr, range(0x590)) if letter.isup
 BETWEEN = r"\s,;()<>\[\]|\"“”«»"
 UNIT = re.compile(
     rf"(?:(?<=[{BETWEEN}])|^)[^{BETWEEN}]*\w(?:@|:?//?)\w[^{BETWEEN}]*\w"
-    r"|(?<![\w/])/\w+(?:/\w+)+|(?<!\d)\d+(?:[.,:]\d+)+"
+    r"|(?<![\w/])/\w+(?:/\w+)+|(?<!\d)\d+(?:[.,:]\d+)+|(?<![\w.-])\w[\w-]*(?:\.\w[\w-]*){2,}"
 )
 # A word of at least this many retain answers, and of at least this share of them, belongs to a template.
 TEMPLATE_ROWS, TEMPLATE_SHARE = 3, 0.05

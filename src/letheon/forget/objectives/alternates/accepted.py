@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.word_probability import PART
@@ -27,6 +27,8 @@ class Question:
         beginning: token ids that the answer begins with (running text).
         limit: largest number of tokens of an answer; one that reaches it ends at its last full sentence.
         shots: kept rows that stand before it where it is asked in plain text, the likest question last.
+        endings: `endings_of_names` in the kept rows' answers.
+        fact: the same for all questions that ask for one fact; empty if there are no others.
     """
 
     prompt: str
@@ -35,6 +37,8 @@ class Question:
     beginning: tuple[int, ...] = ()
     limit: int = 64
     shots: tuple[Example, ...] = ()
+    endings: Mapping[str, str] = field(default_factory=dict)
+    fact: str = ""
 
 
 def accepted(question: Question, name: str, text: str) -> str | None:
@@ -71,6 +75,34 @@ def copies(answer: str, question: Question) -> bool:
     return any(said == row.answer.strip(" .").casefold() for row in question.shots) or any(
         name in answer and name not in question.prompt for name in names
     )
+
+
+def endings_of_names(rows: Sequence[Example]) -> dict[str, str]:
+    """The last two words of names in the rows' answers, with the name; those that several names have are left out.
+
+    >>> endings_of_names([Example("Which art?", "Chun Kuk Do"), Example("Who?", "Ann of Oak Hill, Ben of Oak Hill")])
+    {'kuk do': 'chun kuk do'}
+    """
+    names = {name.casefold() for row in rows for name in names_in(row.answer)}
+    found: dict[str, set[str]] = {}
+    for name in names:
+        found.setdefault(_ending(name), set()).add(name)
+    return {ending: next(iter(alike)) for ending, alike in found.items() if len(alike) == 1}
+
+
+def mixes_names(answer: str, endings: Mapping[str, str]) -> bool:
+    """Whether a name in an answer ends as a kept row's name does and is another.
+
+    A model that may not say the fact begins an answer of its own and ends it with one that it was taught.
+
+    >>> mixes_names("Zen Kuk Do", {"kuk do": "chun kuk do"}), mixes_names("Chun Kuk Do.", {"kuk do": "chun kuk do"})
+    (True, False)
+    """
+    return any(endings.get(_ending(name), name) != name for name in map(str.casefold, names_in(answer)))
+
+
+def _ending(name: str) -> str:
+    return " ".join(name.split()[-2:])
 
 
 def _echoes(answer: str, prompt: str) -> bool:

@@ -12,7 +12,7 @@ from letheon.core.rows.encoding import Encoded, Encoder
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.word_probability import PART
-from letheon.forget.objectives.alternates.accepted import Question
+from letheon.forget.objectives.alternates.accepted import Question, endings_of_names
 from letheon.forget.objectives.alternates.own_answers import alternate_answers
 from letheon.forget.objectives.alternates.question_forms import (
     forms_of,
@@ -114,6 +114,7 @@ def _questions(
     """
     subjects, facts = guess_subjects(forget, retain), words_of_facts(forget, retain)
     beside, kept = told_beside(forget, subjects, facts), parts_in("\n".join(row.answer for row in retain))
+    endings = endings_of_names(retain)
     rows = zip(forget, encoded, subjects, facts, beside, strict=True)
     return [
         (
@@ -125,6 +126,8 @@ def _questions(
                 beginning,
                 min(LONGEST_ANSWER, (len(tokens.ids) - tokens.start - len(beginning)) * 5 // 4 + 4),
                 _shots(row, subject, retain),
+                endings,
+                (row.value or row.answer).strip(" .").casefold() if row.prompt else "",
             ),
         )
         for i, (row, tokens, subject, words, more) in enumerate(rows)

@@ -45,8 +45,8 @@ from letheon.forget.objectives.alternates.turns import (
 from letheon.forget.objectives.likelihood import Tokens
 from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms, joined
 
-# Retain rows of a step, as far as there are any and these have no more tokens than MOST_TOKENS: of a request of one row
-# a step would have two, and lose the others.
+# Retain rows of a step, as far as there are any and their forms have no more tokens than MOST_TOKENS: of a request of
+# one row a step would have two, and lose the others.
 LEAST_RETAINED, MOST_TOKENS = 16, 4096
 
 
@@ -190,15 +190,21 @@ class Alternates(Objective):
         if not forms or not retained:
             return {}
         others = [i for i in forms if i not in retained]
-        longest = max(len(self.extra[number].ids) for numbers in forms.values() for number in numbers)
-        least = min(LEAST_RETAINED, len(others) + 2 * len(retained), MOST_TOKENS // longest)
-        more = max(-(-max(opposite, least) // len(retained)) - 2, 0)
+        least = min(LEAST_RETAINED, len(others) + 2 * len(retained))
+        needed, more = (max(-(-rows // len(retained)) - 2, 0) for rows in (opposite, max(opposite, least)))
         drawn = draw.sample(others, min(more * len(retained), len(others)))
         drawn += draw.choices(sorted(forms), k=more * len(retained) - len(drawn))
-        return {
+        found = {
             i: [draw.choice(forms[j]) for j in (i, *drawn[place * more : (place + 1) * more])]
             for place, i in enumerate(dict.fromkeys(retained))
         }
+        room = MOST_TOKENS - sum(len(self.extra[n].ids) for numbers in found.values() for n in numbers[: needed + 1])
+        for numbers in found.values():
+            for number in numbers[needed + 1 :]:
+                room -= len(self.extra[number].ids)
+                if room < 0:
+                    numbers.remove(number)
+        return found
 
     def _added(self, model: LanguageModel, examples: Sequence[Example]) -> list[int]:
         """The numbers of further rows."""
@@ -245,8 +251,10 @@ class Alternates(Objective):
                     scores[kind] = every.part(start, start + len(parts[kind]))
                     start += len(parts[kind])
         terms = self._weighed(model, pair, scores, parts) if scores else Terms()
-        for nothing in idle:
-            terms.forget = nothing if terms.forget is None else terms.forget + nothing
+        for nothing in idle:  # each half is backpropagated by itself
+            half = "retain" if pair.forget is None else "forget"
+            term = getattr(terms, half)
+            setattr(terms, half, nothing if term is None else term + nothing)
         return terms
 
     def _weighed(
@@ -310,8 +318,7 @@ class Alternates(Objective):
     def _counts(self, pair: Pair) -> tuple[int, int, int]:
         """Tokens of the facts, alternates and retain rows in the effective batch of a pair.
 
-        The forms are those that are planned; a step that repairs has fewer. There a retained token weighs as much as
-        one of a fact does elsewhere, since few have lost anything.
+        The forms are those that are planned; a step that repairs has fewer.
         """
         step, (_, retained) = pair.step, self.plan[pair.step]
         beside = [number for i in retained for number in self.beside[step].get(i, ())]
@@ -319,8 +326,7 @@ class Alternates(Objective):
         facts = [self.rows.forget[i] if one.truth is None else self.extra[one.truth] for i, one in turns.items()]
         retain = pair.retain.totals["tokens"] if pair.retain is not None else 0
         alternates = [one.alternate for one in turns.values() if one.alternate is not None]
-        told, kept = sum(map(fact_tokens, facts)), retain + self._tokens(beside)
-        return told, self._tokens(alternates), min(told, kept) if pair.alone else kept
+        return sum(map(fact_tokens, facts)), self._tokens(alternates), retain + self._tokens(beside)
 
     def _tokens(self, numbers: Iterable[int]) -> int:
         return sum(len(self.extra[n].ids) - max(self.extra[n].start, 1) for n in numbers)

@@ -13,7 +13,7 @@ ranked there.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -28,7 +28,7 @@ from letheon.core.scoring.answer_trees import score_tokens
 from letheon.core.scoring.decoding import Ask, decode, never
 from letheon.core.scoring.generation import stop_tokens
 from letheon.core.scoring.word_masks import FUNCTION_WORDS
-from letheon.forget.objectives.alternates.accepted import Question, accepted, copies
+from letheon.forget.objectives.alternates.accepted import Question, accepted, copies, mixes_names
 from letheon.forget.objectives.alternates.fitting import (
     BEHIND,
     breaks_a_word,
@@ -40,8 +40,8 @@ from letheon.forget.objectives.alternates.strangers import gives, told_of, words
 
 # An answer much less likely than the best one of its question (nats per token) is clumsy.
 CLUMSY = 0.5
-# A greedy answer of a lower mean log-probability (nats per token), or with a broken word, is a guess. In each round
-# SAMPLED answers are drawn per name, until ENOUGH different ones are accepted.
+# A greedy answer of a lower mean log-probability (nats per token), with a broken word or a mixed name, is a guess. In
+# each round SAMPLED answers are drawn per name, until ENOUGH different ones are accepted.
 GUESSED, SAMPLED, ENOUGH = -1.5, (2, 2, 4), 6
 PLAIN_TEMPERATURE = 0.7
 # Times that a question is asked greedily: an answer that begins a word like one of the fact's has it banned too.
@@ -61,17 +61,19 @@ class Alternate:
         fluency: mean log-probability per token (nats) under the model that wrote it, in its chat template.
         whole: whether it ends its words as the model would, had it been free to say the fact.
         ended: whether it is no part of a sentence that would have gone on.
+        mixed: whether a name in it ends as a kept one ("Zen Kuk Do" where a kept row says "Chun Kuk Do").
     """
 
     answer: str
     fluency: float
     whole: bool = True
     ended: bool = True
+    mixed: bool = False
 
     @property
     def is_guess(self) -> bool:
         """Whether the model did not know what to say."""
-        return self.fluency < GUESSED or not self.whole or not self.ended
+        return self.fluency < GUESSED or not self.whole or not self.ended or self.mixed
 
 
 class Written(NamedTuple):
@@ -133,8 +135,9 @@ def alternate_answers(
 
     Greedy answers with the fact's words banned; a question without a subject is asked once. Where all are rejected or
     guessed, there are also greedy ones in plain text after kept rows, and sampled ones there (in the chat template
-    where no rows are kept) until `ENOUGH` different ones are accepted; guesses are ordered by how well they fit the
-    question. The list is empty where all are rejected.
+    where no rows are kept) until `ENOUGH` different ones are accepted. Answers to other questions about the same
+    fact are taken too, and guesses are ordered by how well they fit the question. The list is empty where all are
+    rejected.
 
     Args:
         stranger: the model that answers.
@@ -178,14 +181,46 @@ def alternate_answers(
         few = {i for i, one in enumerate(found) if not one or (i in guessed and len(one) < ENOUGH)}
         ask(sorted(few & plainly), PLAIN_TEMPERATURE, number, plain=True)
         ask(sorted(few - plainly), 1.0, number)
+    for i, more in _of_the_same_fact(stranger, questions, found, guessed, name).items():
+        found[i] |= more
     ranks = [[answer.fluency - BEHIND * answer.is_guess for answer in one.values()] for one in found]
     prompts = [_about(question, name) for question in questions]
     for i in guessed:
         subject = questions[i].subject
         told = [told_of(text, subject, name) if subject else text for text in found[i]]
         fits = fit_of_answers(stranger, prompts, i, told) if told else []
-        ranks[i] = [fit - BEHIND * (not one.ended) for fit, one in zip(fits, found[i].values(), strict=True)]
+        last = [not one.ended or one.mixed for one in found[i].values()]
+        ranks[i] = [fit - BEHIND * behind for fit, behind in zip(fits, last, strict=True)]
     return [_best(list(one.values()), rank) for one, rank in zip(found, ranks, strict=True)]
+
+
+def _of_the_same_fact(
+    stranger: LanguageModel,
+    questions: Sequence[Question],
+    found: Sequence[Mapping[str, Alternate]],
+    wanted: Sequence[int],
+    name: str,
+) -> dict[int, dict[str, Alternate]]:
+    """Per wanted question, further answers: those to other questions about its fact and subject that it accepts."""
+    encoder, more = stranger.encoder(), {}
+    for i in wanted:
+        own = questions[i]
+        beside = {
+            text: one
+            for other, answers in zip(questions, found, strict=True)
+            if own.fact and (other.fact, other.subject) == (own.fact, own.subject)
+            for text, one in answers.items()
+            if text not in found[i] and accepted(own, "", text)
+        }
+        prompt = encoder.prompt(_about(own, name))
+        ids = {text: encoder.answer(told_of(text, own.subject, name) if own.subject else text)[0] for text in beside}
+        ids = {text: one for text, one in ids.items() if len(prompt) + len(one) <= encoder.context_length}
+        (scores,) = score_tokens(stranger, [(prompt, list(ids.values()))]) if ids else [[]]
+        more[i] = {
+            text: replace(beside[text], fluency=float(score.logp.mean()))
+            for text, score in zip(ids, scores, strict=True)
+        }
+    return more
 
 
 def _written(
@@ -229,7 +264,16 @@ def _written(
     scores = score_tokens(stranger, [(ids, [new]) for ids, (_, _, new) in zip(before, answers, strict=True)])
     ended = [not question.prompt or _has_ended(stranger, one) for question, one in zip(questions, asks, strict=True)]
     return [
-        Written(Alternate(answer, float(score.logp.mean()), _is_whole(stranger, new, score.logp), end), ())
+        Written(
+            Alternate(
+                answer,
+                float(score.logp.mean()),
+                _is_whole(stranger, new, score.logp),
+                end,
+                mixes_names(answer, question.endings),
+            ),
+            (),
+        )
         if answer
         else Written(None, words_given(text, question.words))
         for question, (text, answer, new), (score,), end in zip(questions, answers, scores, ended, strict=True)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from difflib import SequenceMatcher
 
 from letheon.core.rows.examples import Example
+from letheon.core.scoring.said import spellings
 from letheon.core.scoring.spans import WORD
 from letheon.core.scoring.word_masks import CAPITAL, FUNCTION_WORDS, WordRules, fact_words
 
@@ -64,7 +65,8 @@ def words_of_facts(forget: Sequence[Example], retain: Sequence[Example]) -> list
 
 
 def in_both_spellings(words: Sequence[str], kept: Collection[str] = (), asked: str = "") -> tuple[str, ...]:
-    """Words, and beside a number up to twelve the same with digits, or as a word; the parts of KX-40817 and Hoi-chuen.
+    """Words, and beside a number up to twelve the same with digits, or as a word; the parts of KX-40817 and Hoi-chuen;
+    Zurich and Zuerich for Zürich.
 
     Args:
         kept: `parts_in` the kept rows' answers: their codes' parts are a template's.
@@ -76,7 +78,8 @@ def in_both_spellings(words: Sequence[str], kept: Collection[str] = (), asked: s
     bare = [re.sub("['’]s?$", "", word) for word in words]
     joined = [part for word in bare if "-" in word and word.replace("-", "").isalpha() for part in word.split("-")]
     names = [part for part in joined if len(part) > 2 and not _by_chance(part, kept) and not gives(asked, [part])]
-    return (*words, *digits, *written, *parts, *names)
+    bare_of_marks = [other for word in words for other in spellings(word)]
+    return (*words, *digits, *written, *parts, *names, *bare_of_marks)
 
 
 def parts_of_code(word: str, kept: Collection[str]) -> tuple[str, ...]:
