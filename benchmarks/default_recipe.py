@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--requests", default=",".join([*TAUGHT, *REAL, "tofu"]), help="separated by commas")
     parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
     parser.add_argument("--worlds", type=Path, default=Path("worlds"), help="where taught models and runs are kept")
-    parser.add_argument("--data", type=Path, default=_data(), help="folder of data sets; default $LETHEON_DATA")
+    parser.add_argument("--data", type=Path, default=data_folder(), help="folder of data sets; default $LETHEON_DATA")
     parser.add_argument("--quick", action="store_true", help="quick audits instead of whole ones")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves torch's own choice")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -117,7 +117,7 @@ def _plain_seconds(made: World, name: str, seed: int, known: Sequence[dict[str, 
 def run_one(made: World, recipe: str, seed: int, judge: LanguageModel, quick: bool) -> tuple[dict[str, Any], float]:
     """What a recipe does with a request, and the CPU seconds that it takes."""
     before, reference = load(made.before), load(made.reference)
-    after, start = _copy(before), time.process_time()
+    after, start = copy_of(before), time.process_time()
     result = forget(after, made.request, recipe, seed=seed)
     seconds = time.process_time() - start
     record = audit(before, after, made.request, reference=reference, judge=judge, seed=seed, quick=quick, method=recipe)
@@ -201,11 +201,13 @@ def _missed(record: Audit, outcome: str) -> list[str]:
     ]
 
 
-def _copy(model: LanguageModel) -> LanguageModel:
+def copy_of(model: LanguageModel) -> LanguageModel:
+    """A copy with weights of its own."""
     return LanguageModel(copy.deepcopy(model.model), model.tokenizer, model.name, list(model.notes))
 
 
-def _data() -> Path | None:
+def data_folder() -> Path | None:
+    """The folder that $LETHEON_DATA names."""
     given = os.environ.get("LETHEON_DATA")
     return Path(given) if given else None
 

@@ -74,3 +74,17 @@ def test_half_of_the_rows_is_trained_on_and_the_rest_watched(n: int, expected: t
 def test_steps_to_half_by_hand(curve: list[tuple[float, float]], steps: float | None) -> None:
     found = steps_to(0.5, curve)
     assert found == (None if steps is None else pytest.approx(steps))
+
+
+def test_an_adapter_relearns_too_and_leaves_the_model_as_it_was() -> None:
+    model = taught()
+    before = model.parameters_hash()
+    curves = {
+        rank: relearn(model, ROWS[:1], ROWS[1:], steps=3, every=3, learning_rate=1e-3, rank=rank) for rank in (0, 2)
+    }
+    assert model.parameters_hash() == before
+    assert not model.has_adapter
+    losses = {rank: curve[-1].trained_loss for rank, curve in curves.items()}
+    assert curves[0][0] == curves[2][0], "both begin with the model"
+    assert losses[0] != losses[2]
+    assert (losses[2] or 0.0) < (curves[2][0].trained_loss or 0.0), "the adapter learns"

@@ -846,6 +846,8 @@ def test_an_answer_to_one_question_of_a_fact_may_be_given_to_the_others(
 
     assert chosen(forget) == ["In Rome.", "In Rome.", "Ben.", "By sea."], "of another subject it is another fact"
     assert chosen([forget[0], replace(forget[1], answer="Bonn")]) == ["In Rome.", "In Ulm."]
+    monkeypatch.setattr(own_answers.Alternate, "is_guess", property(lambda one: one.answer != "In Ulm."))
+    assert chosen(forget) == ["In Ulm.", "In Ulm.", "Ben.", "By sea."], "what is no guess comes first"
 
 
 def test_kept_rows_that_the_plan_does_not_visit_can_be_repaired(tiny: LanguageModel, deletion: Request) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from letheon.audit.measuring.evaluate import RowScores, bare, evaluate
 from letheon.audit.measuring.greedy_answers import answer_limit
 from letheon.audit.measuring.merged_copy import merged_copy
+from letheon.core.model.adapters import attach_lora
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
@@ -42,19 +43,20 @@ def relearn(
     every: int = 1,
     learning_rate: float = 5e-5,
     seed: int = 0,
+    rank: int = 0,
     start: RelearnPoint | None = None,
 ) -> list[RelearnPoint]:
     """Fine-tune a copy of the model on some rows; measure others before the first and after every `every` steps.
-
-    All weights are trained.
 
     Args:
         train: rows of the attacker.
         watched: rows that are measured; other ones than `train`, or nothing is learnt about hidden knowledge.
         every: steps between two measurements; the last step is always measured.
+        rank: of a LoRA adapter that is trained, its scale twice as large; 0 trains all weights.
         start: what another curve of the same model measured before its first step.
     """
     attacked = merged_copy(model)
+    parameters = attach_lora(attacked, rank, 2 * rank) if rank else None
     watched = bare(watched)
     limit = answer_limit(model, watched)
     points: list[RelearnPoint] = []
@@ -75,7 +77,8 @@ def relearn(
 
     measure([])
     settings = TrainSettings(learning_rate=learning_rate, batch_size=min(len(train), 8), seed=seed)
-    finetune(attacked, train, settings, steps, stop=measure, title=f"relearning: {model.name}")
+    title = f"relearning: {model.name}"
+    finetune(attacked, train, settings, steps, parameters=parameters, stop=measure, title=title)
     return points
 
 

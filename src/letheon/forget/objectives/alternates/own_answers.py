@@ -136,8 +136,8 @@ def alternate_answers(
     Greedy answers with the fact's words banned; a question without a subject is asked once. Where all are rejected or
     guessed, there are also greedy ones in plain text after kept rows, and sampled ones there (in the chat template
     where no rows are kept) until `ENOUGH` different ones are accepted. Answers to other questions about the same
-    fact are taken too, and guesses are ordered by how well they fit the question. The list is empty where all are
-    rejected.
+    fact are taken too, those first that are no guesses, and guesses are ordered by how well they fit the question. The
+    list is empty where all are rejected.
 
     Args:
         stranger: the model that answers.
@@ -181,46 +181,30 @@ def alternate_answers(
         few = {i for i, one in enumerate(found) if not one or (i in guessed and len(one) < ENOUGH)}
         ask(sorted(few & plainly), PLAIN_TEMPERATURE, number, plain=True)
         ask(sorted(few - plainly), 1.0, number)
-    for i, more in _of_the_same_fact(stranger, questions, found, guessed, name).items():
-        found[i] |= more
+    found = [{**one, **_of_the_same_fact(questions, found, i)} if i in guessed else one for i, one in enumerate(found)]
     ranks = [[answer.fluency - BEHIND * answer.is_guess for answer in one.values()] for one in found]
     prompts = [_about(question, name) for question in questions]
     for i in guessed:
         subject = questions[i].subject
         told = [told_of(text, subject, name) if subject else text for text in found[i]]
         fits = fit_of_answers(stranger, prompts, i, told) if told else []
-        last = [not one.ended or one.mixed for one in found[i].values()]
-        ranks[i] = [fit - BEHIND * behind for fit, behind in zip(fits, last, strict=True)]
+        places = [(not one.is_guess) - (not one.ended or one.mixed) for one in found[i].values()]
+        ranks[i] = [fit + BEHIND * place for fit, place in zip(fits, places, strict=True)]
     return [_best(list(one.values()), rank) for one, rank in zip(found, ranks, strict=True)]
 
 
 def _of_the_same_fact(
-    stranger: LanguageModel,
-    questions: Sequence[Question],
-    found: Sequence[Mapping[str, Alternate]],
-    wanted: Sequence[int],
-    name: str,
-) -> dict[int, dict[str, Alternate]]:
-    """Per wanted question, further answers: those to other questions about its fact and subject that it accepts."""
-    encoder, more = stranger.encoder(), {}
-    for i in wanted:
-        own = questions[i]
-        beside = {
-            text: one
-            for other, answers in zip(questions, found, strict=True)
-            if own.fact and (other.fact, other.subject) == (own.fact, own.subject)
-            for text, one in answers.items()
-            if text not in found[i] and accepted(own, "", text)
-        }
-        prompt = encoder.prompt(_about(own, name))
-        ids = {text: encoder.answer(told_of(text, own.subject, name) if own.subject else text)[0] for text in beside}
-        ids = {text: one for text, one in ids.items() if len(prompt) + len(one) <= encoder.context_length}
-        (scores,) = score_tokens(stranger, [(prompt, list(ids.values()))]) if ids else [[]]
-        more[i] = {
-            text: replace(beside[text], fluency=float(score.logp.mean()))
-            for text, score in zip(ids, scores, strict=True)
-        }
-    return more
+    questions: Sequence[Question], found: Sequence[Mapping[str, Alternate]], i: int
+) -> dict[str, Alternate]:
+    """Further answers to a question: those to others about its fact and subject that it accepts."""
+    own = questions[i]
+    return {
+        text: one
+        for other, answers in zip(questions, found, strict=True)
+        if own.fact and (other.fact, other.subject) == (own.fact, own.subject)
+        for text, one in answers.items()
+        if text not in found[i] and accepted(own, "", text)
+    }
 
 
 def _written(

@@ -1,0 +1,136 @@
+"""How deep a deletion is: relearning, rounding and options, beside a model retrained without the rows.
+
+`python -m benchmarks.depth --worlds DIR --json` forgets the request of each world and seed once per depth, trains
+copies of the model and of the reference for 100 steps, with all weights and with a LoRA adapter, on half of the
+forgotten rows and on as many kept ones, and prints per depth
+
+    relearned       largest difference over the steps: mean probability of the other half's facts, less the
+                    reference's, by what is trained and on which rows
+    recalled        the same of the share of these facts that are given
+    rounded         recall of the forgotten rows in 8, 4 bits and by the rounding of GGUF files, less the reference's
+    options_excess  four options, four draws per fact: share of right choices above the reference's
+
+and the curves themselves. Rows of two or more are needed. Nothing here is a setting of the deletion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from benchmarks.common import say
+from benchmarks.default_recipe import copy_of, data_folder, options_share
+from benchmarks.forget_worlds import World, world
+from letheon import LanguageModel, load
+from letheon.audit.attacks.relearning import RelearnPoint, relearn
+from letheon.audit.measuring.evaluate import bare, evaluate
+from letheon.audit.measuring.quantise import Grid, quantised
+from letheon.audit.plan import split_for_relearning
+from letheon.core.progress import be_quiet
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import some_of
+from letheon.forget.run import forget
+
+GRIDS = {"8": Grid(8), "4": Grid(4), "Q8_0": Grid.of_file("Q8_0"), "Q4_0": Grid.of_file("Q4_0")}
+# What is trained: the rank of an adapter (0: all weights), and the learning rate.
+TRAINED = {"all weights": (0, 5e-5), "lora": (8, 2e-4)}
+
+Curves = dict[str, list[RelearnPoint]]
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", default="demo", help="separated by commas")
+    parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
+    parser.add_argument(
+        "--depths", default="shallow", help="separated by semicolons: shallow, deep or deep:OPTION=VALUE"
+    )
+    parser.add_argument("--recipe", default="alternates+null_space", help="what forgets")
+    parser.add_argument("--steps", type=int, default=100, help="steps of relearning")
+    parser.add_argument("--every", type=int, default=10, help="steps between two measurements")
+    parser.add_argument("--worlds", type=Path, default=Path("worlds"), help="where taught models are kept")
+    parser.add_argument("--data", type=Path, default=data_folder(), help="folder of data sets; default $LETHEON_DATA")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves torch's own choice")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    options = parser.parse_args()
+    be_quiet()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    rows = []
+    for name in options.requests.split(","):
+        for seed in map(int, options.seeds.split(",")):
+            made = world(name, seed, options.worlds, options.data)
+            if isinstance(made, str):
+                say(f"left out: {made}")
+                break
+            for row in measure(made, seed, options.recipe, options.depths.split(";"), options.steps, options.every):
+                rows.append({"request": name, "seed": seed, **row})
+                say(json.dumps({key: value for key, value in rows[-1].items() if key != "curves"}))
+    if options.json:
+        print(json.dumps(rows, indent=1))
+
+
+def measure(made: World, seed: int, recipe: str, depths: Sequence[str], steps: int, every: int) -> list[dict[str, Any]]:
+    """One row per depth."""
+    before, reference = load(made.before), load(made.reference)
+    control = relearned(reference, made, seed, steps, every)
+    rounding, options = rounded(reference, made.request.forget), options_share(reference, made.request)
+    found = []
+    for depth in depths:
+        after = forget(copy_of(before), made.request, recipe, seed=seed, depth=depth).model
+        curves, share = relearned(after, made, seed, steps, every), options_share(after, made.request)
+        found.append(
+            {
+                "depth": depth,
+                "relearned": {name: excess(curve, control[name], "probability") for name, curve in curves.items()},
+                "recalled": {name: excess(curve, control[name], "recall") for name, curve in curves.items()},
+                "rounded": {
+                    name: round(value - rounding[name], 3)
+                    for name, value in rounded(after, made.request.forget).items()
+                },
+                "options_excess": None if share is None or options is None else round(share - options, 3),
+                "curves": {
+                    whose: {name: [vars(point) for point in curve] for name, curve in one.items()}
+                    for whose, one in (("after", curves), ("reference", control))
+                },
+            }
+        )
+    return found
+
+
+def relearned(model: LanguageModel, made: World, seed: int, steps: int, every: int) -> Curves:
+    """The facts of half of the forgotten rows while copies learn the other half, or as many kept rows."""
+    forgotten, watched = split_for_relearning(made.request.forget, seed)
+    kept = [made.request.retain[i] for i in some_of(len(made.request.retain), len(forgotten), seed)]
+    return {
+        f"{what}, {whose}": relearn(
+            model, rows, watched, steps=steps, every=every, learning_rate=rate, seed=seed, rank=rank
+        )
+        for what, (rank, rate) in TRAINED.items()
+        for whose, rows in (("forgotten", forgotten), ("kept", kept))
+    }
+
+
+def excess(curve: Sequence[RelearnPoint], control: Sequence[RelearnPoint], what: str) -> float:
+    """The largest difference of two curves over their steps."""
+    return round(max(getattr(a, what) - getattr(b, what) for a, b in zip(curve, control, strict=True)), 4)
+
+
+def rounded(model: LanguageModel, rows: Sequence[Example]) -> dict[str, float]:
+    """Recall of some rows once the weights are rounded, by grid."""
+    found = {}
+    for name, grid in GRIDS.items():
+        with quantised(model, grid) as coarse:
+            found[name] = mean(evaluate(coarse, bare(rows)).known("recall"))
+    return found
+
+
+if __name__ == "__main__":
+    main()
