@@ -149,6 +149,8 @@ def test_a_found_fact_is_given_by_its_words_whatever_stands_around_them() -> Non
         ("and/or", "Beer and/or wine.", False),
         ("120km/h", "It did 120km/h on the way.", True),
         ("a 17", "The 17 swans of Coole.", False),
+        ("41dx", "They wrote 41dx on a red door.", True),
+        ("dx41", "They wrote dx41 on a red door.", True),
     ],
 )
 def test_a_found_fact_is_given_by_names_and_codes(fact: str, answer: str, given: bool) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.audit.test_attacks import ROWS, taught
 
 import letheon
 from letheon.audit.attacks.relearning import relearn, steps_to
-from letheon.audit.plan import split_for_relearning
+from letheon.audit.plan import Settings, make_plan, split_for_relearning
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
+from letheon.forget.request import Request
 
 
 def test_relearning_records_every_step_and_leaves_the_model_alone() -> None:
@@ -57,6 +60,18 @@ def test_half_of_the_rows_is_trained_on_and_the_rest_watched(n: int, expected: t
     if n > 1:
         assert not {row.id for row in train} & {row.id for row in watched}
     assert split_for_relearning(rows, seed=3) == (train, watched)
+    assert split_for_relearning(rows, seed=3, known=[False] * n) == (train, watched)
+    if n > 1:
+        known = [row in train for row in rows]
+        assert not {row.id for row in split_for_relearning(rows, 3, known=known)[1]} <= {row.id for row in watched}
+
+
+def test_of_two_facts_the_one_that_the_model_before_gives_is_held_out() -> None:
+    model, rows = taught(), (ROWS[0], replace(ROWS[0], id="unknown", answer="Ann has a lamp.", value="lamp"))
+    for seed in range(4):
+        made = make_plan(model, Request(forget=rows, retain=tuple(ROWS[1:])), Settings(seed=seed))
+        assert [row.id for row in made.watched] == [ROWS[0].id]
+        assert [row.id for row in made.trained] == ["unknown"]
 
 
 @pytest.mark.parametrize(

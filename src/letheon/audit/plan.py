@@ -12,6 +12,7 @@ from torch import Tensor
 
 from letheon.audit.measuring.answer_kinds import FoundFact
 from letheon.audit.measuring.continuation import Continuation
+from letheon.audit.measuring.evaluate import bare, evaluate
 from letheon.audit.measuring.quantise import STANDARD_GRIDS, Grid
 from letheon.audit.measuring.templates import Template
 from letheon.core.model.models import LanguageModel
@@ -24,6 +25,8 @@ from letheon.probe.linear_probes import token_states
 
 # Retain rows that the steering attack compares forget rows with.
 STEERED_RETAIN = 16
+# Of at most so many facts the model before is asked which it gives: of two one may be missing.
+FEW = 8
 GENERAL_TEXT = Path(__file__).with_name("general.txt")
 Row = TypeVar("Row")
 
@@ -141,7 +144,9 @@ def make_plan(
         FoundFact.of(row, fact.value if names_its_subject(row) else _words_of_fact(row, rules))
         for row, fact in zip(forget, facts, strict=True)
     ]
-    trained, watched = split_for_relearning(facts, stream_seed(seed, "relearn"))
+    few = len(facts) <= FEW and settings.relearn_steps
+    known = [bool(given) for given in evaluate(before, bare(facts)).values("recall")] if few else ()
+    trained, watched = split_for_relearning(facts, stream_seed(seed, "relearn"), known=known)
     tried = draw([i for i, row in enumerate(forget) if row.prompt], settings.attack_rows, seed, "attacks")
     general = list(request.general) or shipped_text()
     return AuditPlan(
@@ -202,13 +207,18 @@ def with_values(before: LanguageModel, rows: Sequence[Example], rules: WordRules
 
 
 def split_for_relearning(
-    examples: Sequence[Example], seed: int = 0, most: int = 64
+    examples: Sequence[Example], seed: int = 0, most: int = 64, known: Sequence[bool] = ()
 ) -> tuple[list[Example], list[Example]]:
     """Split rows into training rows (half, at least one) and held-out rows (the rest); at most `most` of each.
 
     With a single row both are that row: the curve then shows how fast it is learnt, not what was hidden.
+
+    Args:
+        known: per row, whether the model before gives its fact; rows of which it does not are trained on first, since
+            nothing is seen by holding them out.
     """
     order = np.random.default_rng(seed).permutation(len(examples))
+    order = np.array(sorted(order, key=lambda i: known[i]), int) if known else order
     half = max(1, len(examples) // 2)
     train = sorted(order[:half][:most].tolist())
     watched = sorted(order[half:][:most].tolist()) or train

@@ -185,12 +185,23 @@ def alternate_answers(
     ranks = [[answer.fluency - BEHIND * answer.is_guess for answer in one.values()] for one in found]
     prompts = [_about(question, name) for question in questions]
     for i in guessed:
-        subject = questions[i].subject
-        told = [told_of(text, subject, name) if subject else text for text in found[i]]
-        fits = fit_of_answers(stranger, prompts, i, told) if told else []
-        places = [(not one.is_guess) - (not one.ended or one.mixed) for one in found[i].values()]
-        ranks[i] = [fit + BEHIND * place for fit, place in zip(fits, places, strict=True)]
+        ranks[i] = _fits(stranger, prompts, i, found[i], questions[i].subject, name)
     return [_best(list(one.values()), rank) for one, rank in zip(found, ranks, strict=True)]
+
+
+def _fits(
+    stranger: LanguageModel,
+    prompts: Sequence[str],
+    i: int,
+    found: Mapping[str, Alternate],
+    subject: str | None,
+    name: str,
+) -> list[float]:
+    """How well answers fit their question; what is no guess comes before all, a part or a mixed name behind."""
+    told = [told_of(text, subject, name) if subject else text for text in found]
+    places = [(not one.is_guess) - (not one.ended or one.mixed) for one in found.values()]
+    fits = fit_of_answers(stranger, prompts, i, told) if told else []
+    return [fit + BEHIND * place for fit, place in zip(fits, places, strict=True)]
 
 
 def _of_the_same_fact(
