@@ -62,6 +62,7 @@ class Alternate:
         whole: whether it ends its words as the model would, had it been free to say the fact.
         ended: whether it is no part of a sentence that would have gone on.
         mixed: whether a name in it ends as a kept one ("Zen Kuk Do" where a kept row says "Chun Kuk Do").
+        sure: whether it is no guess where another question about the same fact is asked.
     """
 
     answer: str
@@ -69,11 +70,13 @@ class Alternate:
     whole: bool = True
     ended: bool = True
     mixed: bool = False
+    sure: bool = False
 
     @property
     def is_guess(self) -> bool:
         """Whether the model did not know what to say."""
-        return self.fluency < GUESSED or not self.whole or not self.ended or self.mixed
+        known = self.fluency >= GUESSED and self.whole and self.ended and not self.mixed
+        return not known and not self.sure
 
 
 class Written(NamedTuple):
@@ -181,7 +184,8 @@ def alternate_answers(
         few = {i for i, one in enumerate(found) if not one or (i in guessed and len(one) < ENOUGH)}
         ask(sorted(few & plainly), PLAIN_TEMPERATURE, number, plain=True)
         ask(sorted(few - plainly), 1.0, number)
-    found = [{**one, **_of_the_same_fact(questions, found, i)} if i in guessed else one for i, one in enumerate(found)]
+    more = {i: _of_the_same_fact(stranger, questions, found, i, name) for i in guessed}
+    found = [{**one, **more.get(i, {})} for i, one in enumerate(found)]
     ranks = [[answer.fluency - BEHIND * answer.is_guess for answer in one.values()] for one in found]
     prompts = [_about(question, name) for question in questions]
     for i in guessed:
@@ -205,16 +209,24 @@ def _fits(
 
 
 def _of_the_same_fact(
-    questions: Sequence[Question], found: Sequence[Mapping[str, Alternate]], i: int
+    stranger: LanguageModel, questions: Sequence[Question], found: Sequence[Mapping[str, Alternate]], i: int, name: str
 ) -> dict[str, Alternate]:
-    """Further answers to a question: those to others about its fact and subject that it accepts."""
-    own = questions[i]
-    return {
+    """Further answers to a question, with their fluency there: those to others about its fact that it accepts."""
+    own, encoder = questions[i], stranger.encoder()
+    beside = {
         text: one
         for other, answers in zip(questions, found, strict=True)
         if own.fact and (other.fact, other.subject) == (own.fact, own.subject)
         for text, one in answers.items()
         if text not in found[i] and accepted(own, "", text)
+    }
+    prompt = encoder.prompt(_about(own, name))
+    ids = {text: encoder.answer(told_of(text, own.subject, name) if own.subject else text)[0] for text in beside}
+    ids = {text: one for text, one in ids.items() if len(prompt) + len(one) <= encoder.context_length}
+    (scores,) = score_tokens(stranger, [(prompt, list(ids.values()))]) if ids else [[]]
+    return {
+        text: replace(beside[text], fluency=float(score.logp.mean()), sure=not beside[text].is_guess)
+        for text, score in zip(ids, scores, strict=True)
     }
 
 
