@@ -860,6 +860,16 @@ def test_a_name_that_ends_as_a_kept_one_is_a_guess_and_comes_behind_others(
     assert [one.answer for one in row.plain] == ["Zen Kuk Do"], "no kept row has the name"
 
 
+def test_a_guess_comes_behind_an_answer_that_is_none(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers_by(monkeypatch, lambda _, asked, __: "Ball." if STRANGERS[0] in asked else "Rome.")
+    monkeypatch.setattr(own_answers.Alternate, "is_guess", property(lambda one: one.answer == "Ball."))
+    ranked: list[float] = []
+    monkeypatch.setattr(own_answers, "_best", lambda alternates, ranks: ranked.extend(ranks) or list(alternates))
+    (found,) = alternate_answers(tiny, [Question("Where does Ann Lee live?", "Ann Lee", ("Oslo",))], STRANGERS[:2])
+    assert [one.answer for one in found] == ["Ball.", "Rome."]
+    assert ranked[0] < ranked[1] - 50
+
+
 def test_an_answer_to_one_question_of_a_fact_may_be_given_to_the_others(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1005,7 +1015,7 @@ def test_a_guess_is_also_sought_in_plain_text_after_kept_rows(
         monkeypatch, lambda _, question, __: "In Riga.\nQuestion: who?" if question.endswith("Answer:") else "Ball."
     )
     monkeypatch.setattr(own_answers, "fit_of_answers", lambda *arguments: [-len(one) for one in arguments[-1]])
-    monkeypatch.setattr(own_answers, "ENOUGH", 2)
+    monkeypatch.setattr(own_answers, "ENOUGH", 3)
     found: list[own_answers.Alternate] = []
     monkeypatch.setattr(
         own_answers, "_best", lambda alternates, ranks: found.extend(alternates[: 2 - len(found)]) or list(alternates)
@@ -1013,6 +1023,7 @@ def test_a_guess_is_also_sought_in_plain_text_after_kept_rows(
     written = write_alternates(tiny, forget, tiny.encoder().encode_all(forget), kept, knows=True, names=1, seed=0)
     assert [[one.answer for one in row.plain] for row in written] == [["Ball.", "In Riga."]] * 2
     plain = [question for _, question in asked if "Question:" in question]
+    assert {temperature for temperature, question in asked if "Question:" in question} == {0.0, 0.7}
     shots = "Question: What does Bo Ray eat?\nAnswer: Figs.\n\nQuestion: Where does Bo Ray live?\nAnswer: In Rome.\n\n"
     assert plain[0].endswith(f"{shots}Question: Where does {STRANGERS[0]} live?\nAnswer:"), "the likest last"
     assert not any("Ann Lee" in question or "Oslo" in question for _, question in asked)

@@ -4,7 +4,8 @@ Source:  ours. Kin: Eldan & Russinovich, Who's Harry Potter, arXiv 2310.02238 (g
          Mekala et al., Alternate Preference Optimization, arXiv 2409.13474 (alternates that the model writes itself).
 Differs: the alternates are the model's greedy answers about invented names with the fact's words banned from decoding
          (`own_answers.py`), or where these are guesses the best of some that are also made in plain text; they take the
-         true answers' place in other forms of the questions too (`question_forms.py`).
+         true answers' place in other forms of the questions too (`question_forms.py`), and in bare text
+         (`bare_text.py`).
          Their likelihood is learned as it is, with no preference against the true answer; the words that carry the fact
          have an unlikelihood of their own. A step has one alternate and the true answer per forget row, by turns one
          to the question as it stands and one in another form. Every retain row of a step stands there a second time,
