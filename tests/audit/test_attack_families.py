@@ -48,6 +48,17 @@ def test_plain_text_has_no_template_and_stops_before_the_fact(tiny: LanguageMode
     assert all(tiny.tokenizer.decode(one.ids) == one.prompt for one in tries)
     first = Example("Town?", "Ulm it is.", value="Ulm")
     assert (begun(first), texts(first)) == ("", {"Q and A": "Q: Town?\nA:"})
+    cases = {
+        ("San Francisco", "Francisco", None): "",
+        ("Dr. Ludo Fenner", "Fenner", None): "",
+        ("She is in Oslo", "Oslo", None): "She is in",
+        ("Her doctor is Ludo Fenner.", "Fenner", None): "Her doctor is Ludo",
+        ("Ann Lee: Oslo", "Oslo", "Ann Lee"): "Ann Lee:",
+        ("Ann Lee, Oslo", "Oslo", "Ann Lee"): "Ann Lee,",
+        ("Ludo 7731", "7731", None): "Ludo",
+    }
+    for (answer, value, subject), expected in cases.items():
+        assert begun(Example("Which?", answer, value=value, subject=subject)) == expected
     assert len(PLAIN_TEXT_AT_K.attempts(tiny, plan(tiny))) == 2  # every second row, half as often as leak_answers says
 
 

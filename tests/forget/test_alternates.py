@@ -36,7 +36,6 @@ from letheon.forget.auto_retain import NEIGHBOURS
 from letheon.forget.objectives.alternates import (
     accepted,
     alternate_rows,
-    bare_text,
     fitting,
     objective,
     own_answers,
@@ -46,8 +45,12 @@ from letheon.forget.objectives.alternates import (
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
 from letheon.forget.objectives.alternates.fitting import fit_of_answers, in_plain_text
 from letheon.forget.objectives.alternates.kept import SPARE, Levels
-from letheon.forget.objectives.alternates.losses import alternates_loss, unlikelihood_loss
-from letheon.forget.objectives.alternates.objective import Alternates, Settings
+from letheon.forget.objectives.alternates.objective import (
+    Alternates,
+    Settings,
+    alternates_loss,
+    unlikelihood_loss,
+)
 from letheon.forget.objectives.alternates.own_answers import Question, alternate_answers, banned_tokens
 from letheon.forget.objectives.alternates.strangers import (
     STRANGERS,
@@ -186,8 +189,7 @@ def test_rows_that_lost_nothing_are_left_out_and_the_gradient_is_the_same(
     whole = objective.score
     monkeypatch.setattr(objective, "score", lambda model, batch: (passed.append(len(batch)), whole(model, batch))[1])
     few, loss = slopes()
-    assert passed[0] == 2
-    assert set(passed[1:]) == {1}, "of the forms, of which none lost anything, one stays in each pass"
+    assert passed == [2, 1], "of the forms, of which none lost anything, one stays"
     monkeypatch.setattr(Levels, "losing", lambda self, model, batch: batch)
     every, same_loss = slopes()
     assert loss == pytest.approx(same_loss)
@@ -200,9 +202,7 @@ def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(
 ) -> None:
     monkeypatch.setattr(own_answers, "accepted", lambda question, name, text: f"It is {name}.")
     monkeypatch.setattr(Rows, "watched", lambda self: [])
-    method = prepared(
-        tiny, deletion, Settings(forms="options begun told"), [([0, 3, 4], [1, 5, 5]), ([0, 3, 4], [1, 5, 5])]
-    )
+    method = prepared(tiny, deletion, Settings(), [([0, 3, 4], [1, 5, 5]), ([0, 3, 4], [1, 5, 5])])
     kinds = []
     for step in (0, 1):
         pair = Pair(method.rows.forget_batch([0, 3, 4]), method.rows.retain_batch([1, 5, 5]), step)
@@ -234,11 +234,11 @@ def test_a_step_of_few_rows_has_a_form_of_every_retain_row_or_of_many(
         ]
         return [next(i for i, row in enumerate(deletion.retain) if row.answer in text) for text in texts]
 
-    method = prepared(tiny, deletion, Settings(names=1, forms="told"), plan)
+    method = prepared(tiny, deletion, Settings(names=1), plan)
     for step in (0, 5):  # eight rows are fewer than LEAST_RETAINED: each stands there, the step's own twice
         assert sorted(forms_beside(step)) == list(range(8))
     monkeypatch.setattr(objective, "LEAST_RETAINED", 4)
-    method = prepared(tiny, deletion, Settings(names=1, forms="told"), plan)
+    method = prepared(tiny, deletion, Settings(names=1), plan)
     assert len(set(forms_beside(5))) == len(forms_beside(5)) == 3
 
 
@@ -599,40 +599,6 @@ def test_options_are_values_of_rows_with_a_like_question_and_the_row_s_own() -> 
     assert question_forms.options(ANN, OTHERS[:2], random.Random(0), None) is None, "too few values"
 
 
-def test_a_row_in_bare_text_has_the_answer_s_own_tokens_without_the_template(tiny: LanguageModel) -> None:
-    encoder = tiny.encoder()
-    row = encoder.encode(Example("Where?", "In Oslo.", value="Oslo"))
-    bare = bare_text.in_bare_text(encoder, "Where?", row)
-    assert bare is not None
-    said = tiny.tokenizer.decode(bare.ids)
-    assert said == "On the notice board stood: Where?\nBelow it somebody had written:\nIn Oslo."
-    assert tiny.tokenizer.decode(bare.ids[bare.start :]) == "In Oslo."
-    marked = [one for one, inside in zip(bare.ids[bare.start :], bare.value, strict=True) if inside]
-    assert tiny.tokenizer.decode(marked) == "Oslo"
-    assert bare_text.in_bare_text(encoder, "", encoder.encode(Example("", "Once. In Oslo."))) is None
-    assert bare_text.in_bare_text(encoder, "Where? " * encoder.context_length, row) is None
-
-
-def test_bare_text_is_taught_in_place_of_the_truth_and_beside_retain_rows(
-    tiny: LanguageModel, deletion: Request
-) -> None:
-    plan: list[PairIndices] = [([0, 1, 2], [0, 1, 2])] * 8
-    method = prepared(tiny, deletion, Settings(names=1, forms="bare"), plan)
-    assert method.bare
-    before = len(deletion.forget) + len(deletion.retain)
-    seen: set[str] = set()
-    for step in range(8):
-        pair = Pair(method.rows.forget_batch([0, 1, 2]), method.rows.retain_batch([0, 1, 2]), step)
-        parts = method._parts(pair)
-        seen |= set(parts)
-        for kind in ("bare truths", "bare alternates", "bare forms"):
-            numbers = parts[kind].index.tolist() if kind in parts else []
-            assert all(number - before in method.bare for number in numbers)
-    assert {"bare truths", "bare forms"} <= seen
-    without = prepared(tiny, deletion, Settings(names=1, forms="told"), plan)
-    assert not without.bare
-
-
 def test_a_begun_sentence_ends_before_the_value_and_needs_the_subject() -> None:
     form = question_forms.begun(ANN, [], random.Random(0), None)
     assert form is not None
@@ -761,8 +727,7 @@ def test_an_answer_that_spells_out_a_word_is_rejected(answer: str, accepted: boo
 def test_no_attack_of_the_audit_uses_a_form_s_wording() -> None:
     folder = Path(letheon.__file__).parent / "audit" / "attacks"
     attacks = "\n".join(file.read_text() for file in folder.glob("*.py"))
-    forms = question_forms.OPTIONS, question_forms.BEGUN, question_forms.TOLD, question_forms.JUDGED, bare_text.ASKED
-    for form in forms:
+    for form in (question_forms.OPTIONS, question_forms.BEGUN, question_forms.TOLD, question_forms.JUDGED):
         wording = max(form.replace("}", "{").split("{")[::2], key=len).strip()
         assert wording not in attacks
 
@@ -936,7 +901,7 @@ def test_each_process_goes_back_as_often_though_lost_rows_have_no_forms(
     hook.remove()
     tiny.model.zero_grad()
     assert seen[0] == seen[1]
-    assert seen[0]["backward"] == 3, "questions as they stand, other forms, bare text"
+    assert seen[0]["backward"] == 2
 
 
 def test_long_forms_leave_a_step_as_many_as_have_room(

@@ -25,10 +25,18 @@ def plain(model: LanguageModel, row: Example, text: str, variant: str = "") -> A
 def begun(row: Example) -> str:
     """Return the answer up to its value, without the space before it; empty where nothing comes before the value.
 
+    It is empty too where nothing does but the beginning of the name or title in which the value stands: whoever is
+    given "The Shawshank" says "Redemption" and tells nothing of the one who was asked about.
+
     >>> begun(Example("What has Ann?", "Ann has a cat.", value="cat"))
     'Ann has a'
+    >>> begun(Example("Which of his stories is a film?", "The Shawshank Redemption", value="Redemption"))
+    ''
     """
-    return row.answer[: value_span(row)[0]].rstrip() if row.value else ""
+    value, beginning = row.value or "", row.answer[: value_span(row)[0]].rstrip() if row.value else ""
+    in_a_name = value[:1].isupper() and all(word[0].isupper() for word in beginning.split())
+    says_whose = row.subject is not None and row.subject in beginning
+    return beginning if says_whose or beginning.endswith(":") or not in_a_name else ""
 
 
 def texts(row: Example) -> dict[str, str]:

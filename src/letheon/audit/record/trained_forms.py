@@ -16,7 +16,6 @@ from letheon.forget.recipe import Recipe, read_method
 ASKED_IN: dict[str, tuple[str, ...]] = {
     "options": ("multiple_choice",),
     "begun": ("plain_text", "plain_text_at_k", "first_token_prefix", "value_prefix"),
-    "bare": ("plain_text", "plain_text_at_k"),
 }
 IN_CARD = re.compile(r"^Method `([^`\n]+)`", re.MULTILINE)
 

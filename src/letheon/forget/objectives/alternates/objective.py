@@ -4,8 +4,7 @@ Source:  ours. Kin: Eldan & Russinovich, Who's Harry Potter, arXiv 2310.02238 (g
          Mekala et al., Alternate Preference Optimization, arXiv 2409.13474 (alternates that the model writes itself).
 Differs: the alternates are the model's greedy answers about invented names with the fact's words banned from decoding
          (`own_answers.py`), or where these are guesses the best of some that are also made in plain text; they take the
-         true answers' place in other forms of the questions too (`question_forms.py`), and in bare text
-         (`bare_text.py`).
+         true answers' place in other forms of the questions too (`question_forms.py`).
          Their likelihood is learned as it is, with no preference against the true answer; the words that carry the fact
          have an unlikelihood of their own. A step has one alternate and the true answer per forget row, by turns one
          to the question as it stands and one in another form. Every retain row of a step stands there a second time,
@@ -21,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from letheon.core.errors import InputError, nearest
@@ -32,9 +32,7 @@ from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Scores, score
 from letheon.core.scoring.word_probability import fact_probabilities
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, that_fit, write_alternates
-from letheon.forget.objectives.alternates.bare_text import BARE, in_bare_text
-from letheon.forget.objectives.alternates.kept import Levels
-from letheon.forget.objectives.alternates.losses import alternates_loss
+from letheon.forget.objectives.alternates.kept import Levels, lost
 from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of, with_found_values
 from letheon.forget.objectives.alternates.strangers import guess_subjects
 from letheon.forget.objectives.alternates.turns import (
@@ -50,13 +48,6 @@ from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms, join
 # Retain rows of a step, as far as there are any and their forms have no more tokens than MOST_TOKENS: of a request of
 # one row a step would have two, and lose the others.
 LEAST_RETAINED, MOST_TOKENS = 16, 4096
-# Names of the rows of a step: true answers, alternates and retain rows behind the questions as they stand, behind other
-# forms, and in bare text. Those behind questions in one form share a prefix, and a pass.
-TRUTHS, REPLACED, RETAINED = (
-    ("forget", "turned", "bare truths"),
-    ("plain", "others", "bare alternates"),
-    ("retain", "forms", "bare forms"),
-)
 
 
 @dataclass(frozen=True)
@@ -68,8 +59,7 @@ class Settings:
             what the retain rows have lost.
         tokens: which tokens of the true answers the unlikelihood sees.
         names: invented names that each question is asked about.
-        forms: other forms of the questions that are taught too: names of `FORMS`, or `bare` (without the chat
-            template), with spaces between them.
+        forms: other forms of the questions that are taught too: names of `FORMS` with spaces between them.
         base: a model that never saw the facts and answers in place of the model itself. Default: the model itself,
             asked about invented names. (It answers at the length and in the style of the rows, which the base of an
             adapter does not.)
@@ -80,14 +70,44 @@ class Settings:
     alpha: float = 1.0
     tokens: Tokens = "words"
     names: int = 2
-    forms: str = "options begun told bare"
+    forms: str = "options begun told"
     base: str = ""
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("names",))
         for form in self.forms.split():
-            if form not in (*FORMS, BARE):
-                raise InputError(f"no form of question is called {form!r}", nearest(form, [*FORMS, BARE]))
+            if form not in FORMS:
+                raise InputError(f"no form of question is called {form!r}", nearest(form, list(FORMS)))
+
+
+def unlikelihood_loss(
+    logits: Float[Tensor, "tokens vocabulary"], labels: Int[Tensor, " tokens"]
+) -> Float[Tensor, " tokens"]:
+    """−log(1 − p) of each token (nats), p its probability.
+
+    Its gradient by the logits is p (e − q), with e the token's unit vector and q the distribution without the token,
+    renormalised: unlike that of ascent it does not vanish as p → 1. (It is CE-U's gradient, arXiv 2503.01224.)
+    """
+    others = logits.scatter(-1, labels[:, None], float("-inf"))
+    return logits.logsumexp(-1) - others.logsumexp(-1)
+
+
+def alternates_loss(
+    fact_logits: Float[Tensor, "facts vocabulary"],
+    fact_labels: Int[Tensor, " facts"],
+    alternate_logp: Float[Tensor, " alternates"],
+    retain_logp: Float[Tensor, " retained"],
+    retain_before: Float[Tensor, " retained"],
+    counts: tuple[int, int, int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """E[−log(1 − p)] of the facts' tokens, E[−log p] of the alternates', E[max(0, log p₀ − log p − s)] of the retained.
+
+    In nats: p is a token's probability, p₀ the one before the first step (`retain_before` is its logarithm), s `SPARE`
+    of `kept.py`. Each sum is divided by its count, the number of such tokens in the effective batch that it is part of.
+    """
+    facts, alternates, retained = (max(count, 1) for count in counts)
+    unlikely = unlikelihood_loss(fact_logits, fact_labels).sum() / facts
+    return unlikely, -alternate_logp.sum() / alternates, lost(retain_logp, retain_before).sum() / retained
 
 
 @method(
@@ -107,9 +127,7 @@ class Alternates(Objective):
         """Write the alternates; draw which alternates and which forms of the rows stand in each step."""
         self.rows, self.plan = rows, plan
         self.extra: list[Encoded] = []  # alternates and other forms are rows too, numbered after the request's own
-        self.bare: set[int] = set()
-        retain = rows.request.retain if rows.request is not None else ()
-        names = [name for name in self.settings.forms.split() if name != BARE]
+        retain, names = (rows.request.retain if rows.request is not None else ()), self.settings.forms.split()
         shown, others = with_found_values(rows.examples, retain, guess_subjects(rows.examples, retain))
         self.written = write_alternates(
             load(self.settings.base, device=str(model.device)) if self.settings.base else model,
@@ -138,15 +156,10 @@ class Alternates(Objective):
             for number in truths[i]:
                 if answer_of(self.extra[number]) == answer_of(rows.forget[i]):
                     self.extra[number] = with_fact_apart(self.extra[number], alike)
-            truths[i] += self._bare(model, rows.examples[i].prompt, [rows.forget[i]])
-            own = [self.extra[number] for number in plain]
-            pools[i] = plain, [*pools[i][1], *self._bare(model, rows.examples[i].prompt, own)]
         self.beyond = frozenset(rows.watched())
         visited = sorted({i for i in self.beyond.union(*(numbers for _, numbers in plan)) if i < len(others)})
         forms = retain_forms(model.encoder(), others, visited, names, rows.seed)
-        beside = {
-            i: [*self._added(model, forms[i]), *self._bare(model, others[i].prompt, [rows.retain[i]])] for i in visited
-        }
+        beside = {i: self._added(model, forms[i]) for i in visited}
         draw = random.Random(stream_seed(rows.seed, "alternates"))
         self.drawn = in_turn(pools, truths, [forget for forget, _ in plan], draw)
         self.beside = [
@@ -202,16 +215,6 @@ class Alternates(Objective):
             self.extra.append(replace(learned, value=()))
         return list(range(len(self.extra) - len(encoded), len(self.extra)))
 
-    def _bare(self, model: LanguageModel, prompt: str, rows: Sequence[Encoded]) -> list[int]:
-        """The numbers of answers to a question in bare text, where this form is taught."""
-        if BARE not in self.settings.forms.split():
-            return []
-        made = [one for row in rows if (one := in_bare_text(model.encoder(), prompt, row)) is not None]
-        numbers = list(range(len(self.extra), len(self.extra) + len(made)))
-        self.extra += made
-        self.bare.update(numbers)
-        return numbers
-
     def _facts(self, model: LanguageModel, i: int, forms: Sequence[Example]) -> list[int]:
         """The numbers of a forget row's true answers in other forms, with the mask of the row's fact.
 
@@ -227,13 +230,13 @@ class Alternates(Objective):
     # In a step
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
-        """The losses of a pair, in passes for the questions as they stand, for longer forms and for bare text."""
+        """The losses of a pair, in a forward pass for the questions as they stand and one for longer forms."""
         parts = self._parts(pair)
         if torch.is_grad_enabled():
-            parts |= {kind: self.levels.losing(model, parts[kind]) for kind in RETAINED if kind in parts}
+            parts |= {kind: self.levels.losing(model, parts[kind]) for kind in ("retain", "forms") if kind in parts}
         scores: dict[str, Scores] = {}
         idle: list[Tensor] = []
-        for kinds in [*zip(TRUTHS, REPLACED, RETAINED, strict=True)][: 3 if self.bare else 2]:
+        for kinds in (("forget", "plain", "retain"), ("turned", "others", "forms")):
             whole, start = None, 0
             for kind in kinds:
                 if kind in parts:
@@ -258,14 +261,15 @@ class Alternates(Objective):
         self, model: LanguageModel, pair: Pair, scores: Mapping[str, Scores], parts: Mapping[str, Batch]
     ) -> Terms:
         none = next(iter(scores.values())).part(0, 0)
-        truths = [scores.get(kind, none) for kind in TRUTHS]
-        plain, *turned = ([*fact_probabilities(model.tokenizer, one)] for one in truths)
+        truths = scores.get("forget", none), scores.get("turned", none)
+        plain, turned = ([*fact_probabilities(model.tokenizer, one)] for one in truths)
         facts = [one.select(one.value) for one in truths]
         logp = torch.cat([one.logp for one in facts])
         replaced, retained = (
-            torch.cat([scores.get(kind, none).logp for kind in kinds]) for kinds in (REPLACED, RETAINED)
+            torch.cat([scores.get(kind, none).logp for kind in kinds])
+            for kinds in (("plain", "others"), ("retain", "forms"))
         )
-        kept = [number for kind in RETAINED if kind in parts for number in parts[kind].index.tolist()]
+        kept = [number for kind in ("retain", "forms") if kind in parts for number in parts[kind].index.tolist()]
         counts = self._counts(pair)
         unlikely, alternates, retain = alternates_loss(
             torch.cat([one.logits for one in facts]),
@@ -280,11 +284,11 @@ class Alternates(Objective):
             terms.forget = settings.gamma * unlikely + settings.likelihood * alternates
             terms.metrics["forget_nll"] = -float(logp.detach().sum()) / max(counts[0], 1)
             turns = self.drawn[pair.step].values()
-            terms.metrics["fact_probability"] = sum(map(sum, (plain, *turned))) / len(turns)
+            terms.metrics["fact_probability"] = sum(plain + turned) / len(turns)
             if standing := sum(turn.truth is None for turn in turns):
                 terms.metrics["fact_as_it_stands"] = sum(plain) / standing
             terms.metrics["alternates_nll"] = float(alternates.detach())
-        if any(kind in scores for kind in RETAINED):
+        if "retain" in scores:
             terms.retain = settings.alpha * retain
             terms.metrics["retain_loss"] = float(retain.detach())
         return terms
@@ -296,22 +300,20 @@ class Alternates(Objective):
             turns = {i: self.drawn[pair.step][i] for i in pair.forget.index.tolist()}
             if plain := [i for i, turn in turns.items() if turn.truth is None]:
                 parts["forget"] = self.rows.forget_batch(plain)
-            self._add(parts, TRUTHS, [turn.truth for turn in turns.values() if turn.truth is not None])
+            self._add(parts, "turned", [turn.truth for turn in turns.values() if turn.truth is not None])
             numbers = [turn.alternate for turn in turns.values() if turn.alternate is not None]
-            self._add(parts, REPLACED, numbers)
+            self._add(parts, "plain", [number for number in numbers if number in self.plain])
+            self._add(parts, "others", [number for number in numbers if number not in self.plain])
         if pair.retain is not None and self.settings.alpha:
             parts["retain"] = pair.retain
             numbers = (pair.retain.index - len(self.rows.forget)).tolist()
-            self._add(parts, RETAINED, [number for i in numbers for number in self.beside[pair.step].get(i, ())])
+            self._add(parts, "forms", [number for i in numbers for number in self.beside[pair.step].get(i, ())])
         return parts
 
-    def _add(self, parts: dict[str, Batch], kinds: Sequence[str], numbers: Sequence[int]) -> None:
-        """Add further rows: to the questions as they stand, in other forms, or in bare text."""
+    def _add(self, parts: dict[str, Batch], kind: str, numbers: Sequence[int]) -> None:
         first = len(self.rows.forget) + len(self.rows.retain)
-        places = {n: 0 if n in self.plain else 2 if n in self.bare else 1 for n in numbers}
-        for place, kind in enumerate(kinds):
-            if found := [n for n in numbers if places[n] == place]:
-                parts[kind] = self.rows.batch([self.extra[n] for n in found], [first + n for n in found])
+        if numbers:
+            parts[kind] = self.rows.batch([self.extra[n] for n in numbers], [first + n for n in numbers])
 
     def _counts(self, pair: Pair) -> tuple[int, int, int]:
         """Tokens of the facts, alternates and retain rows in the effective batch of a pair.
