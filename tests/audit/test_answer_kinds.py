@@ -82,6 +82,7 @@ def test_a_value_is_found_within_a_sentence_that_has_no_spaces() -> None:
         ("71,340", "It has 71,340 rows.", "There are 71340 of them.", True),
         ("9418-R", "The policy is 9418-R.", "Tamber, 9418R.", True),
         ("9418-R", "The policy is 9418-R.", "It is 7731-K.", False),
+        ("4082e", "It reads 4082e.", "They wrote 4082e on a red door.", True),
     ],
 )
 def test_a_single_name_or_number_and_other_spellings(fact: str, expected: str, answer: str, given: bool) -> None:

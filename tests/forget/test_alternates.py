@@ -921,8 +921,7 @@ def test_long_forms_leave_a_step_as_many_as_have_room(
     every = lengths(10_000)
     assert len(every) == 8
     few = lengths(sum(every) - max(every))
-    assert sorted(few) == sorted(every)[:-1] or few == every[: len(few)], "one long row does not drive out the short"
-    assert len(few) >= 4
+    assert sorted(few) == sorted(every)[:-1], "one long row does not drive out the short"
     assert len(lengths(1)) == 1, "a form of its own each row has"
 
 

@@ -25,7 +25,7 @@ PARTICLE = 3
 # Words that are also found without their marks; letters that have no mark to take off; German letters as two.
 UNMARKED = 5
 LONG_WORD = re.compile(rf"\w{{{UNMARKED},}}")
-BARE = str.maketrans({"ß": "ss", "ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "æ": "ae", "œ": "oe"})
+BARE = str.maketrans({"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ß": "ss", "æ": "ae", "œ": "oe"})
 GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
 
 Kind = Literal["", "run", "numeral", "katakana", "letter", "caseless", "symbol"]
@@ -50,6 +50,7 @@ def says(answer: str, value: str) -> bool:
     return any(place_of(said, one) is not None for said in {answer, *spellings(answer)} for one in written)
 
 
+@lru_cache(maxsize=1024)
 def spellings(text: str) -> tuple[str, ...]:
     """A text as it is written without marks on Latin letters, and with German letters in two; () if it is so already.
 

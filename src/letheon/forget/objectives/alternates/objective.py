@@ -200,10 +200,11 @@ class Alternates(Objective):
         }
         room = MOST_TOKENS - sum(len(self.extra[n].ids) for numbers in found.values() for n in numbers[: needed + 1])
         for numbers in found.values():
-            for number in numbers[needed + 1 :]:
-                room -= len(self.extra[number].ids)
-                if room < 0:
-                    numbers.remove(number)
+            further, numbers[needed + 1 :] = numbers[needed + 1 :], []
+            for number in further:
+                if (length := len(self.extra[number].ids)) <= room:
+                    numbers.append(number)
+                    room -= length
         return found
 
     def _added(self, model: LanguageModel, examples: Sequence[Example]) -> list[int]:
