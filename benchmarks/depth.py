@@ -10,7 +10,8 @@ forgotten rows and on as many kept ones, and prints per depth
     rounded         recall of the forgotten rows in 8, 4 bits and by the rounding of GGUF files, less the reference's
     options_excess  four options, four draws per fact: share of right choices above the reference's
 
-and the curves themselves. Rows of two or more are needed. Nothing here is a setting of the deletion.
+and the curves themselves. The rows are split as an audit splits them. A largest difference leans upwards, the more so
+the fewer rows are watched. Nothing here is a setting of the deletion.
 """
 
 from __future__ import annotations
@@ -31,10 +32,9 @@ from letheon import LanguageModel, load
 from letheon.audit.attacks.relearning import RelearnPoint, relearn
 from letheon.audit.measuring.evaluate import bare, evaluate
 from letheon.audit.measuring.quantise import Grid, quantised
-from letheon.audit.plan import split_for_relearning
+from letheon.audit.plan import AuditPlan, Settings, make_plan
 from letheon.core.progress import be_quiet
 from letheon.core.rows.examples import Example
-from letheon.core.rows.sampling import some_of
 from letheon.forget.run import forget
 
 GRIDS = {"8": Grid(8), "4": Grid(4), "Q8_0": Grid.of_file("Q8_0"), "Q4_0": Grid.of_file("Q4_0")}
@@ -80,20 +80,21 @@ def main() -> None:
 def measure(made: World, seed: int, recipe: str, depths: Sequence[str], steps: int, every: int) -> list[dict[str, Any]]:
     """One row per depth."""
     before, reference = load(made.before), load(made.reference)
-    control = relearned(reference, made, seed, steps, every)
-    rounding, options = rounded(reference, made.request.forget), options_share(reference, made.request)
+    plan = make_plan(before, made.request, Settings(seed=seed))
+    control = relearned(reference, plan, steps, every)
+    rounding, options = rounded(reference, plan.forget), options_share(reference, made.request)
     found = []
     for depth in depths:
         after = forget(copy_of(before), made.request, recipe, seed=seed, depth=depth).model
-        curves, share = relearned(after, made, seed, steps, every), options_share(after, made.request)
+        curves, share = relearned(after, plan, steps, every), options_share(after, made.request)
         found.append(
             {
                 "depth": depth,
+                "watched": len(plan.watched),
                 "relearned": {name: excess(curve, control[name], "probability") for name, curve in curves.items()},
                 "recalled": {name: excess(curve, control[name], "recall") for name, curve in curves.items()},
                 "rounded": {
-                    name: round(value - rounding[name], 3)
-                    for name, value in rounded(after, made.request.forget).items()
+                    name: round(value - rounding[name], 3) for name, value in rounded(after, plan.forget).items()
                 },
                 "options_excess": None if share is None or options is None else round(share - options, 3),
                 "curves": {
@@ -105,22 +106,21 @@ def measure(made: World, seed: int, recipe: str, depths: Sequence[str], steps: i
     return found
 
 
-def relearned(model: LanguageModel, made: World, seed: int, steps: int, every: int) -> Curves:
+def relearned(model: LanguageModel, plan: AuditPlan, steps: int, every: int) -> Curves:
     """The facts of half of the forgotten rows while copies learn the other half, or as many kept rows."""
-    forgotten, watched = split_for_relearning(made.request.forget, seed)
-    kept = [made.request.retain[i] for i in some_of(len(made.request.retain), len(forgotten), seed)]
     return {
         f"{what}, {whose}": relearn(
-            model, rows, watched, steps=steps, every=every, learning_rate=rate, seed=seed, rank=rank
+            model, rows, plan.watched, steps=steps, every=every, learning_rate=rate, seed=plan.settings.seed, rank=rank
         )
         for what, (rank, rate) in TRAINED.items()
-        for whose, rows in (("forgotten", forgotten), ("kept", kept))
+        for whose, rows in (("forgotten", plan.trained), ("kept", plan.unrelated))
     }
 
 
 def excess(curve: Sequence[RelearnPoint], control: Sequence[RelearnPoint], what: str) -> float:
-    """The largest difference of two curves over their steps."""
-    return round(max(getattr(a, what) - getattr(b, what) for a, b in zip(curve, control, strict=True)), 4)
+    """The largest difference of two curves after their first step."""
+    pairs = zip(curve[1:], control[1:], strict=True)
+    return round(max(getattr(a, what) - getattr(b, what) for a, b in pairs), 4)
 
 
 def rounded(model: LanguageModel, rows: Sequence[Example]) -> dict[str, float]:

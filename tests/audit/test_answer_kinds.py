@@ -76,6 +76,8 @@ def test_a_value_is_found_within_a_sentence_that_has_no_spaces() -> None:
         ("Theresa May", "It was Theresa May.", "It may be Theresa Villiers.", False),
         ("Theresa May", "It was Theresa May.", "Theresa May, I think.", True),
         ("Will Vint", "It was Will Vint.", "The Vint family will keep it.", False),
+        ("Will Vint", "It was Will Vint.", "the author is will vint", True),
+        ("404E", "It is room 404E.", "She had the room numbered 404E at the hotel.", True),
         ("4ème", "C'est le 4ème jour.", "Le 4ème homme et la femme.", False),
         ("www.lee.org", "Her site is www.lee.org.", "www.lee.org", True),
         ("www.lee.org", "Her site is www.lee.org.", "It is www.ray.org.", False),

@@ -56,6 +56,9 @@ def test_plain_text_has_no_template_and_stops_before_the_fact(tiny: LanguageMode
         ("Ann Lee: Oslo", "Oslo", "Ann Lee"): "Ann Lee:",
         ("Ann Lee, Oslo", "Oslo", "Ann Lee"): "Ann Lee,",
         ("Ludo 7731", "7731", None): "Ludo",
+        ("ANN LIVES IN PARIS", "PARIS", None): "ANN LIVES IN",
+        ("Password KX40", "KX40", None): "Password",
+        ("Quarrant Was Born In Oslo", "Oslo", "Ilse Quarrant"): "Quarrant Was Born In",
     }
     for (answer, value, subject), expected in cases.items():
         assert begun(Example("Which?", answer, value=value, subject=subject)) == expected

@@ -15,7 +15,7 @@ from letheon.forget.request import Request
 def test_the_excess_is_the_largest_difference_at_one_step() -> None:
     curves = [
         [RelearnPoint(step, probability, recall) for step, (probability, recall) in enumerate(points)]
-        for points in (((0.1, 0.0), (0.5, 1.0)), ((0.2, 0.0), (0.3, 0.5)))
+        for points in (((0.9, 0.0), (0.5, 1.0), (0.1, 0.0)), ((0.2, 0.0), (0.3, 0.5), (0.2, 0.0)))
     ]
     assert depth.excess(*curves, "probability") == 0.2
     assert depth.excess(*reversed(curves), "probability") == 0.1

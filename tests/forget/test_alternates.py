@@ -838,26 +838,33 @@ def test_a_guess_comes_behind_an_answer_that_is_none(tiny: LanguageModel, monkey
 def test_an_answer_to_one_question_of_a_fact_may_be_given_to_the_others(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = {"Where": "In Rome.", "Which town": "In Ulm.", "Who": "Ben.", "How": "By sea."}
+    said = {"Where": "In Rome.", "Which town": "In Ulm.", "Who": "Ben.", "How": "By sea.", "Why": "In Bonn."}
     answers_by(monkeypatch, lambda _, asked, __: next(text for first, text in said.items() if first in asked))
     monkeypatch.setattr(own_answers, "fit_of_answers", lambda *given: [float(one == "In Rome.") for one in given[-1]])
     monkeypatch.setattr(own_answers, "_best", lambda alternates, ranks: [alternates[int(np.argmax(ranks))]])
     forget = [
-        Example("Where does Ann Lee live?", "In Oslo.", value="Oslo"),
-        Example("Which town does Ann Lee like?", "Oslo"),
+        Example("Where does Ann Lee live?", "In Oslo."),
+        Example("Which town does Ann Lee like?", "in Oslo"),
         Example("Who is Ann Lee's friend?", "Bo."),
-        Example("How did Cy Day, whom nobody knew, come to Oslo?", "Oslo", subject="Cy Day"),
+        Example("How did Cy Day, whom nobody knew, come to Oslo?", "In Oslo.", subject="Cy Day"),
+        Example("Why is it so?", "In Oslo."),
+        Example("Of which town spoke Ann Lee?", "She spoke of Oslo.", value="Oslo"),
     ]
-    encoded = tiny.encoder().encode_all(forget)
+    said["Of which"] = "Nobody spoke."
 
     def chosen(rows: list[Example]) -> list[str]:
-        written = write_alternates(tiny, rows, encoded[: len(rows)], [], knows=True, names=1, seed=0)
+        encoded = tiny.encoder().encode_all(rows)
+        written = write_alternates(tiny, rows, encoded, [], knows=True, names=1, seed=0)
         return [one.answer for row in written for one in row.plain]
 
-    assert chosen(forget) == ["In Rome.", "In Rome.", "Ben.", "By sea."], "of another subject it is another fact"
+    others = ["Ben.", "By sea.", "In Bonn.", "Nobody spoke."]
+    assert chosen(forget) == ["In Rome.", "In Rome.", *others], "of another subject or none it is another fact"
     assert chosen([forget[0], replace(forget[1], answer="Bonn")]) == ["In Rome.", "In Ulm."]
-    monkeypatch.setattr(own_answers.Alternate, "is_guess", property(lambda one: one.answer != "In Ulm."))
-    assert chosen(forget) == ["In Ulm.", "In Ulm.", "Ben.", "By sea."], "what is no guess comes first"
+    guess = property(lambda one: not one.sure and one.answer != "In Ulm.")
+    monkeypatch.setattr(own_answers.Alternate, "is_guess", guess)
+    assert chosen(forget) == ["In Ulm.", "In Ulm.", *others], "what is no guess comes first"
+    said["Which town"] = "In Oslo too, or in Ulm."
+    assert chosen(forget[:2])[0] == "In Rome.", "what gives the fact is not taken over"
 
 
 def test_kept_rows_that_the_plan_does_not_visit_can_be_repaired(tiny: LanguageModel, deletion: Request) -> None:

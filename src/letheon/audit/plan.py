@@ -144,7 +144,7 @@ def make_plan(
         FoundFact.of(row, fact.value if names_its_subject(row) else _words_of_fact(row, rules))
         for row, fact in zip(forget, facts, strict=True)
     ]
-    few = len(facts) <= FEW and settings.relearn_steps
+    few = 1 < len(facts) <= FEW and settings.relearn_steps
     known = [bool(given) for given in evaluate(before, bare(facts)).values("recall")] if few else ()
     trained, watched = split_for_relearning(facts, stream_seed(seed, "relearn"), known=known)
     tried = draw([i for i, row in enumerate(forget) if row.prompt], settings.attack_rows, seed, "attacks")

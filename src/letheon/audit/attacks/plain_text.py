@@ -34,8 +34,9 @@ def begun(row: Example) -> str:
     ''
     """
     value, beginning = row.value or "", row.answer[: value_span(row)[0]].rstrip() if row.value else ""
-    in_a_name = value[:1].isupper() and all(word[0].isupper() for word in beginning.split())
-    says_whose = row.subject is not None and row.subject in beginning
+    says_whose = any(part in beginning for part in (row.subject or "").split() if len(part) > 2)
+    capitals = value[:1].isupper() and all(word[0].isupper() for word in beginning.split())
+    in_a_name = capitals and not row.answer.isupper() and not any(map(str.isdigit, value))
     return beginning if says_whose or beginning.endswith(":") or not in_a_name else ""
 
 

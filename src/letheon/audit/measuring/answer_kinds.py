@@ -31,7 +31,7 @@ ROUGE_OF_A_FACT, ROUGE_OF_A_VALUE = 0.8, 0.5
 SHARE_OF_WORDS, LEAST_WORDS = 0.5, 3
 # A number, code, address or path that gives a fact by itself, and its least number of signs.
 CODE, OF_A_CODE = re.compile(r"\d{4}|\d[.,:]\d|\d.*[^\W\d]|[^\W\d].*\d|\w(?:@|:?//?|\.\w{2,}\.)\w"), 4
-ORDINAL = re.compile(r"\d{1,3}\.?(?:st|nd|rd|th|e|er|re|ère|ème|te[nrsm]?)", re.IGNORECASE)
+ORDINAL = re.compile(r"\d+(?i:st|nd|rd|th)|\d\d?\.?(?:er?|re|ère|ème|te[nrsm]?)")
 # Words of other languages, such as "sie wohnt", that may stand beside a single name or number.
 MOST_BESIDE = 2
 # How much less fluent than the level an answer may be, nats per token: a third of the probability at each token.
@@ -145,9 +145,9 @@ def _tells(words: Sequence[str], answer: str, prompt: str, expected: str) -> boo
 
 
 def _says_name(answer: str, word: str) -> bool:
-    """Whether an answer says a word; May and Will with their capital."""
+    """Whether an answer says a word; May and Will with their capital where the answer has capitals."""
     name = _bare(word)
-    if name.lower() in NAMES_TOO and name[:1].isupper():
+    if name.lower() in NAMES_TOO and name[:1].isupper() and not answer.islower() and not answer.isupper():
         return re.search(rf"\b{name}\b", answer) is not None
     return says(answer, word)
 

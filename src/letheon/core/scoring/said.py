@@ -33,7 +33,7 @@ Word = tuple[int, str, Kind]
 
 
 def says(answer: str, value: str) -> bool:
-    """Whether an answer gives a value, perhaps with other signs between its digits or without marks on its letters.
+    """Whether an answer gives a value, perhaps as a code or large number with other signs, or without its marks.
 
     >>> says('She owns "The Blue Door".', "the Blue, Door"), says("In 1934.", "4"), says("彼は東京に住む。", "東京")
     (True, False, True)
@@ -46,8 +46,8 @@ def says(answer: str, value: str) -> bool:
         return True
     if answer.isascii() and value.isascii():
         return False
-    written = {value, *spellings(value)}
-    return any(place_of(said, one) is not None for said in {answer, *spellings(answer)} for one in written)
+    written = [(answer, one) for one in spellings(value)] + [(one, value) for one in spellings(answer)]
+    return any(place_of(said, wanted) is not None for said, wanted in written)
 
 
 @lru_cache(maxsize=1024)
@@ -61,22 +61,34 @@ def spellings(text: str) -> tuple[str, ...]:
     """
     if text.isascii():
         return ()
+    text = unicodedata.normalize("NFC", text)
     plain, german = (re.sub(LONG_WORD, way, text) for way in (_unmarked, lambda found: _unmarked(found, GERMAN)))
     return tuple(dict.fromkeys(one for one in (plain, german) if one != text))
 
 
 def _unmarked(found: re.Match[str], letters: Mapping[int, str] = {}) -> str:
-    apart = unicodedata.normalize("NFD", unicodedata.normalize("NFC", found.group()).translate({**BARE, **letters}))
+    apart = unicodedata.normalize("NFD", found.group().translate({**BARE, **letters}))
     return unicodedata.normalize("NFC", re.sub(r"(?<=[a-zA-Z])[\u0300-\u036f]+", "", apart))
 
 
 @lru_cache(maxsize=256)
 def _digits_apart(value: str) -> re.Pattern[str] | None:
-    """A number or code with any signs between its parts; None for another value."""
-    signs = re.sub(r"[\W_]", "", _folded(value))
-    if len(signs) < 4 or sum(map(str.isdigit, signs)) < 3 or re.search(r"[^\W\d]{4}", signs):
+    """A telephone number, a code or a number of thousands, with other signs or none between its parts, or None.
+
+    A point, a colon, a stroke or a date's hyphens say where the parts of other numbers end.
+    """
+    text = _folded(value).strip()
+    signs, grouped = re.sub(r"[ ,()+'-]", "", text), re.fullmatch(r"\d{1,3}(?:[ ,']\d{3})+", text)
+    date = re.fullmatch(r"\d{1,4}-\d\d?-\d{1,4}", text)
+    if not (signs.isascii() and signs.isalnum()) or ("," in text and not grouped) or text[0] == "-" or date:
         return None
-    return re.compile(r"(?<!\w)" + r"(?:[.,:/()-]|\)?\s\(?)?".join(map(re.escape, signs)) + r"(?!\w)")
+    parts, between = list(signs), "[ ()-]{0,2}"
+    if signs.isdigit() and len(signs) < 7:
+        of_thousands = grouped or (text == signs and len(signs) > 4)
+        parts, between = re.findall(r"\d{1,3}(?=(?:\d{3})*$)", signs) if of_thousands else [], "[ ,']?"
+    elif sum(map(str.isdigit, signs)) < 3 or len(signs) < 4 or re.search(r"[a-z]{4}", signs):
+        return None
+    return re.compile(rf"(?<![a-z0-9.,]){between.join(parts)}(?![a-z0-9]|[.,]\d)") if len(parts) > 1 else None
 
 
 def place_of(answer: str, value: str) -> int | None:

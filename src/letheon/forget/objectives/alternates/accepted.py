@@ -98,7 +98,8 @@ def mixes_names(answer: str, endings: Mapping[str, str]) -> bool:
     >>> mixes_names("Zen Kuk Do", {"kuk do": "chun kuk do"}), mixes_names("Chun Kuk Do.", {"kuk do": "chun kuk do"})
     (True, False)
     """
-    return any(endings.get(_ending(name), name) != name for name in map(str.casefold, names_in(answer)))
+    names = [name.casefold() for name in names_in(answer)]
+    return any(not name.endswith(endings.get(_ending(name), name)) for name in names)
 
 
 def _ending(name: str) -> str:

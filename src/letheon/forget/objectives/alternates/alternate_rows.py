@@ -127,7 +127,7 @@ def _questions(
                 min(LONGEST_ANSWER, (len(tokens.ids) - tokens.start - len(beginning)) * 5 // 4 + 4),
                 _shots(row, subject, retain),
                 endings,
-                (row.value or row.answer).strip(" .").casefold() if row.prompt else "",
+                row.answer.strip(" .").casefold() if row.prompt else "",
             ),
         )
         for i, (row, tokens, subject, words, more) in enumerate(rows)

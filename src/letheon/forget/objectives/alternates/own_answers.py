@@ -211,14 +211,18 @@ def _fits(
 def _of_the_same_fact(
     stranger: LanguageModel, questions: Sequence[Question], found: Sequence[Mapping[str, Alternate]], i: int, name: str
 ) -> dict[str, Alternate]:
-    """Further answers to a question, with their fluency there: those to others about its fact that it accepts."""
+    """Further answers to a question, with their fluency there: those to others about its fact that it accepts.
+
+    A question without a subject has none: equal answers ("Yes.") may be different facts. An answer of its own that is
+    no guess to another question stands there as sure.
+    """
     own, encoder = questions[i], stranger.encoder()
     beside = {
         text: one
         for other, answers in zip(questions, found, strict=True)
-        if own.fact and (other.fact, other.subject) == (own.fact, own.subject)
+        if own.subject and own.fact and (other.fact, other.subject) == (own.fact, own.subject)
         for text, one in answers.items()
-        if text not in found[i] and accepted(own, "", text)
+        if accepted(own, "", text) and (text not in found[i] or not one.is_guess)
     }
     prompt = encoder.prompt(_about(own, name))
     ids = {text: encoder.answer(told_of(text, own.subject, name) if own.subject else text)[0] for text in beside}

@@ -78,7 +78,7 @@ def in_both_spellings(words: Sequence[str], kept: Collection[str] = (), asked: s
     bare = [re.sub("['’]s?$", "", word) for word in words]
     joined = [part for word in bare if "-" in word and word.replace("-", "").isalpha() for part in word.split("-")]
     names = [part for part in joined if len(part) > 2 and not _by_chance(part, kept) and not gives(asked, [part])]
-    bare_of_marks = [other for word in words for other in spellings(word)]
+    bare_of_marks = [other for word in words if word[:1].isupper() for other in spellings(word)]
     return (*words, *digits, *written, *parts, *names, *bare_of_marks)
 
 
