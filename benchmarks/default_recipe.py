@@ -57,15 +57,8 @@ def main() -> None:
     parser.add_argument("--recipes", default="fact_spans,alternates", help="separated by commas")
     parser.add_argument("--requests", default=",".join([*TAUGHT, *REAL, "tofu"]), help="separated by commas")
     parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
-    parser.add_argument("--worlds", type=Path, default=Path("worlds"), help="where taught models and runs are kept")
-    parser.add_argument("--data", type=Path, default=data_folder(), help="folder of data sets; default $LETHEON_DATA")
     parser.add_argument("--quick", action="store_true", help="quick audits instead of whole ones")
-    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves torch's own choice")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    options = parser.parse_args()
-    be_quiet()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = parsed(parser)
     rows = measure(options)
     summary = {recipe: summed([row for row in rows if row["recipe"] == recipe]) for recipe in _split(options.recipes)}
     if options.json:
@@ -73,6 +66,19 @@ def main() -> None:
         return
     for recipe, found in summary.items():
         print(recipe, "  ".join(f"{name} {value}" for name, value in found.items()))
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Add what benchmarks of worlds share, parse, and set the threads."""
+    parser.add_argument("--worlds", type=Path, default=Path("worlds"), help="where taught models and runs are kept")
+    parser.add_argument("--data", type=Path, default=data_folder(), help="folder of data sets; default $LETHEON_DATA")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves torch's own choice")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    options = parser.parse_args()
+    be_quiet()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return options
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:

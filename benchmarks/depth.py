@@ -19,21 +19,17 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
-
 from benchmarks.common import say
-from benchmarks.default_recipe import copy_of, data_folder, options_share
+from benchmarks.default_recipe import copy_of, options_share, parsed
 from benchmarks.forget_worlds import World, world
 from letheon import LanguageModel, load
 from letheon.audit.attacks.relearning import RelearnPoint, relearn
 from letheon.audit.measuring.evaluate import bare, evaluate
 from letheon.audit.measuring.quantise import Grid, quantised
 from letheon.audit.plan import AuditPlan, Settings, make_plan
-from letheon.core.progress import be_quiet
 from letheon.core.rows.examples import Example
 from letheon.forget.run import forget
 
@@ -55,14 +51,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="alternates+null_space", help="what forgets")
     parser.add_argument("--steps", type=int, default=100, help="steps of relearning")
     parser.add_argument("--every", type=int, default=10, help="steps between two measurements")
-    parser.add_argument("--worlds", type=Path, default=Path("worlds"), help="where taught models are kept")
-    parser.add_argument("--data", type=Path, default=data_folder(), help="folder of data sets; default $LETHEON_DATA")
-    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves torch's own choice")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    options = parser.parse_args()
-    be_quiet()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = parsed(parser)
     rows = []
     for name in options.requests.split(","):
         for seed in map(int, options.seeds.split(",")):
