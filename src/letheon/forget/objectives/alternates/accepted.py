@@ -78,7 +78,7 @@ def copies(answer: str, question: Question) -> bool:
 
 
 def endings_of_names(rows: Sequence[Example]) -> dict[str, str]:
-    """The last two words of names in the rows' answers, with the name; those that several names have are left out.
+    """Return the names in the rows' answers by their last two words, without names that share these words.
 
     >>> endings_of_names([Example("Which art?", "Chun Kuk Do"), Example("Who?", "Ann of Oak Hill, Ben of Oak Hill")])
     {'kuk do': 'chun kuk do'}
