@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from letheon.audit.selftest import pool
-from letheon.audit.selftest.models import FORGOTTEN, ROWS, in_format
+from letheon.audit.selftest.models import FORGOTTEN, ROWS, World, in_format
 from letheon.audit.selftest.pool import CONDITIONS, FORMATS, PoolTest, Ranked, ranking, run_pool
 from letheon.core.errors import InputError
+from letheon.core.model.models import LanguageModel
 from letheon.jobs.options import Machine
 from letheon.jobs.selftest import SelfTestJob
 from letheon.printing.selftest import show_selftest
@@ -33,11 +38,46 @@ def test_formats_ask_the_same_rows_otherwise() -> None:
 def test_a_pool_of_one_is_refused_and_weak_metrics_say_so(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match="--pool 1"):
         SelfTestJob("tiny", Machine(), 1).plan()
+    with pytest.raises(InputError, match="--out without --pool"):
+        SelfTestJob("tiny", Machine(), out=Path("pool")).plan()
     auroc: dict[str, float | None] = {"as taught": 1.0, "finetuned": 0.7, "rounded": None}
     test = PoolTest("tiny", 2, [Ranked(pool.VERDICT, auroc, True)], 1.0)
     show_selftest(test, False)
     assert "weak" in capsys.readouterr().out
     assert test.passed
+
+
+def test_a_pool_begun_in_a_folder_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def examined(model: LanguageModel, *_: object) -> int:
+        if len(asked) == 5:  # the second model is lost half-way
+            raise KeyboardInterrupt
+        asked.append(number := int(model.name.split()[-1]))
+        return number
+
+    def taught(_: object, number: int) -> LanguageModel:
+        return cast("LanguageModel", SimpleNamespace(name=f"pool {number}"))
+
+    world = cast("World", SimpleNamespace(before=SimpleNamespace(name="pool 99"), request=None, seed=0))
+    monkeypatch.setattr(pool, "make_world", lambda *_: world)
+    monkeypatch.setattr(pool, "make_plan", lambda *_: None)
+    monkeypatch.setattr(pool, "member", taught)
+    monkeypatch.setattr(pool, "examine", examined)
+    monkeypatch.setattr(pool, "concluded", lambda *found: found[-1])
+    monkeypatch.setattr(pool, "scores_of", lambda number: {pool.VERDICT: float(pool.holds(number))}.items())
+    monkeypatch.setattr(pool, "CHANGES", dict.fromkeys(CONDITIONS, lambda *_: None))
+    with pytest.raises(KeyboardInterrupt):
+        run_pool(2, out=tmp_path / "pool")
+    assert asked == [99, 0, 0, 0, 1]
+    asked.extend([-1] * 9)
+    found = run_pool(2, out=tmp_path / "pool")
+    assert asked[14:] == [99, *[1] * 3, *[2] * 3, *[3] * 3]
+    assert found.passed
+    assert run_pool(2, out=tmp_path / "pool").ranked == found.ranked
+    assert len(asked) == 24
+    with pytest.raises(InputError, match="another model or seed"):
+        run_pool(2, seed=1, out=tmp_path / "pool")
 
 
 @pytest.mark.slow

@@ -1,17 +1,18 @@
-"""Audit the audit: build fakes that it must fail and a retrained model that it must pass. Writes nothing.
+"""Audit the audit: build fakes that it must fail and a retrained model that it must pass.
 
 letheon selftest --model smollm2
 
-letheon selftest --pool 10
+letheon selftest --pool 10 --out pool/
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from letheon.cli.shared import METHOD, NOT_A_PASS, Shown, Where, option, perform, verb
+from letheon.cli.shared import METHOD, NOT_A_PASS, OUTPUT, Shown, Where, option, perform, verb
 
 
 @verb(__doc__)
@@ -28,6 +29,9 @@ def selftest(
             METHOD,
         ),
     ] = 0,
+    out: Annotated[
+        Path | None, option("Folder that keeps the scores of a pool's models; a pool begun there is continued.", OUTPUT)
+    ] = None,
     where: Where,
     shown: Shown,
 ) -> None:
@@ -35,6 +39,6 @@ def selftest(
     from letheon.jobs.selftest import SelfTestJob
     from letheon.printing.selftest import show_selftest
 
-    result = perform(SelfTestJob(model, where, pool), shown, show_selftest)
+    result = perform(SelfTestJob(model, where, pool, out), shown, show_selftest)
     if result is not None and not result.passed:
         raise typer.Exit(NOT_A_PASS)

@@ -11,14 +11,17 @@ Differs: the pool is small and of one architecture; the verdict is judged like a
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from letheon.audit.criteria import LANGUAGE
+from letheon.audit.measuring.examinations import code_hash
 from letheon.audit.measuring.findings import examine
 from letheon.audit.measuring.quantise import Grid, matrices, round_to_nearest
 from letheon.audit.plan import QUICK, make_plan
@@ -34,9 +37,11 @@ from letheon.audit.selftest.models import (
     make_world,
 )
 from letheon.audit.selftest.selftest import concluded, ignore
+from letheon.core.atomic import read_json, write_json
 from letheon.core.model.models import LanguageModel
 from letheon.core.progress import progress
 from letheon.core.rows.sampling import stream_seed
+from letheon.core.runs import Run
 from letheon.core.statistics import estimate_auroc
 from letheon.core.training.finetuning import finetune
 
@@ -76,7 +81,7 @@ class PoolTest:
         model: on which the pool was built.
         size: number of models with the knowledge, and as many without it.
         ranked: every metric, the verdict first.
-        seconds: how long it took.
+        seconds: how long this call took.
     """
 
     model: str
@@ -94,32 +99,58 @@ class PoolTest:
         return {"passed": self.passed, **asdict(self)}
 
 
-def run_pool(size: int, model: ModelName = "tiny", seed: int = 0, device: str = "auto") -> PoolTest:
+def run_pool(
+    size: int, model: ModelName = "tiny", seed: int = 0, device: str = "auto", out: Path | None = None
+) -> PoolTest:
     """Teach the pool, audit each of its models under each condition, and rank them by every metric.
 
     Args:
         size: number of models of either kind, at least 2.
+        out: folder that keeps each model's scores; those already there are not made again. None keeps nothing.
+
+    Raises:
+        InputError: the folder holds a pool of another model or seed, or one that another version audited.
     """
-    clock, world = time.monotonic(), make_world(model, seed, device)
-    plan = make_plan(world.before, world.request, replace(QUICK, seed=seed))
-    before = examine(world.before, plan, ignore)
-    scores: dict[Condition, list[tuple[bool, Mapping[str, float]]]] = {name: [] for name in CONDITIONS}
-    with progress("auditing the pool", 2 * size * len(CONDITIONS)) as advance:
-        for number in range(2 * size):
-            holds = number % 2 == 0
-            taught = member(world, number, holds)
-            for condition, change in CHANGES.items():
-                change(world, taught, number)
-                record = concluded(world, plan, before, examine(taught, plan, ignore))
-                scores[condition].append((holds, dict(scores_of(record))))
-                advance(len(scores[condition]), condition)
+    clock, config = time.monotonic(), {"model": model, "seed": seed, "code": code_hash()}
+    what = "a pool of another model or seed, or of another version of Letheon"
+    with contextlib.nullcontext() if out is None else Run.begun(out, config, what):
+        found = _audited(size, lambda: make_world(model, seed, device), out)
+    scores = {name: [(holds(number), one[name]) for number, one in found.items()] for name in CONDITIONS}
     return PoolTest(model, size, ranking(scores), round(time.monotonic() - clock, 1))
 
 
-def member(world: World, number: int, holds: bool) -> LanguageModel:
+def holds(number: int) -> bool:
+    """Whether this model of the pool is taught the rows to forget: every second one."""
+    return number % 2 == 0
+
+
+def _audited(size: int, taught: Callable[[], World], out: Path | None) -> dict[int, dict[Condition, dict[str, float]]]:
+    """Return the scores of each model under each condition, those of the folder first."""
+    files = {number: out / f"model-{number}.json" for number in range(2 * size)} if out is not None else {}
+    found = {number: read_json(file) for number, file in files.items() if file.is_file()}
+    left = [number for number in range(2 * size) if number not in found]
+    if not left:
+        return found
+    world = taught()
+    plan = make_plan(world.before, world.request, replace(QUICK, seed=world.seed))
+    before = examine(world.before, plan, ignore)
+    with progress("auditing the pool", len(left) * len(CONDITIONS)) as advance:
+        for place, number in enumerate(left):
+            model, scores = member(world, number), {}
+            for done, (condition, change) in enumerate(CHANGES.items(), start=1):
+                change(world, model, number)
+                scores[condition] = dict(scores_of(concluded(world, plan, before, examine(model, plan, ignore))))
+                advance(place * len(CONDITIONS) + done, condition)
+            found[number] = scores
+            if files:
+                write_json(files[number], scores)
+    return dict(sorted(found.items()))
+
+
+def member(world: World, number: int) -> LanguageModel:
     """Teach one model of the pool: all rows, or all but those to forget."""
     draw = np.random.default_rng(stream_seed(world.seed, "pool", number))
-    rows = ROWS if holds else ROWS[FORGOTTEN:]
+    rows = ROWS if holds(number) else ROWS[FORGOTTEN:]
     rate = world.lessons.learning_rate * float(draw.uniform(SLOWEST, FASTEST))
     model = clone(world.base, f"pool {number}")
     lessons = in_format(rows, FORMATS[number // 2 % len(FORMATS)])
@@ -178,8 +209,8 @@ def ranking(scores: Mapping[Condition, Sequence[tuple[bool, Mapping[str, float]]
     for name in names:
         auroc = {
             str(condition): estimate_auroc(
-                [one[name] for holds, one in found if holds and name in one],
-                [one[name] for holds, one in found if not holds and name in one],
+                [one[name] for held, one in found if held and name in one],
+                [one[name] for held, one in found if not held and name in one],
                 resamples=2,
             ).value
             for condition, found in scores.items()
