@@ -41,7 +41,9 @@ from letheon.forget.objectives.alternates import (
     own_answers,
     question_forms,
     strangers,
+    written_answers,
 )
+from letheon.forget.objectives.alternates.accepted import Question
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
 from letheon.forget.objectives.alternates.fitting import fit_of_answers, in_plain_text
 from letheon.forget.objectives.alternates.kept import SPARE, Levels
@@ -51,7 +53,7 @@ from letheon.forget.objectives.alternates.objective import (
     alternates_loss,
     unlikelihood_loss,
 )
-from letheon.forget.objectives.alternates.own_answers import Question, alternate_answers, banned_tokens
+from letheon.forget.objectives.alternates.own_answers import alternate_answers
 from letheon.forget.objectives.alternates.strangers import (
     STRANGERS,
     gives,
@@ -61,6 +63,7 @@ from letheon.forget.objectives.alternates.strangers import (
     words_of_facts,
 )
 from letheon.forget.objectives.alternates.turns import answer_of, learned_alike, with_fact_apart
+from letheon.forget.objectives.alternates.written_answers import banned_tokens
 from letheon.forget.objectives.ce_u import ce_u_loss
 from letheon.forget.parts import Pair, PairIndices, Replacement, Rows
 from letheon.forget.request import Request
@@ -200,7 +203,7 @@ def test_rows_that_lost_nothing_are_left_out_and_the_gradient_is_the_same(
 def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(
     tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_answers, "accepted", lambda question, name, text: f"It is {name}.")
+    monkeypatch.setattr(written_answers, "accepted", lambda question, name, text: f"It is {name}.")
     monkeypatch.setattr(Rows, "watched", lambda self: [])
     method = prepared(tiny, deletion, Settings(), [([0, 3, 4], [1, 5, 5]), ([0, 3, 4], [1, 5, 5])])
     kinds = []
@@ -255,7 +258,7 @@ def test_a_step_tells_how_likely_its_facts_are_by_their_words(tiny: LanguageMode
 
 
 def test_what_a_text_is_begun_with_is_not_learned(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own_answers, "accepted", lambda question, name, text: text or None)
+    monkeypatch.setattr(written_answers, "accepted", lambda question, name, text: text or None)
     text = Example("", "The hut by the sea is old, and the boats that lie before it are green.", id="hut")
     method = prepared(
         tiny, Request((text,), retain=(replace(text, answer="A barn.", id="barn"),)), Settings(), [([0], [0])]
@@ -303,7 +306,7 @@ def answers_by(monkeypatch: pytest.MonkeyPatch, text_of: Decoded) -> list[tuple[
             asked.append((temperature, question))
             one.new = model.tokenizer(text_of(model, question, temperature), add_special_tokens=False)["input_ids"]
 
-    monkeypatch.setattr(own_answers, "decode", decodes)
+    monkeypatch.setattr(written_answers, "decode", decodes)
     return asked
 
 
@@ -405,7 +408,7 @@ def test_questions_are_asked_without_the_subject_s_other_facts(
 def test_what_the_true_answer_has_in_common_with_an_alternate_is_not_unlearned(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_answers, "accepted", lambda question, name, text: "2004")
+    monkeypatch.setattr(written_answers, "accepted", lambda question, name, text: "2004")
     row = Example("When did Ann Lee win?", "2013", subject="Ann Lee", value="2013")
     kept = Example("When did Bob Ray win?", "1999")
     method = prepared(tiny, Request((row,), (kept,)), Settings(), [([0], [0]), ([0], [0])])
@@ -495,10 +498,10 @@ def test_words_of_facts_are_the_value_s_or_those_of_the_mask() -> None:
 )
 def test_loops_other_scripts_and_echoes_are_no_alternates(text: str) -> None:
     question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo", "20th", "1951", "violetferry"))
-    assert own_answers.accepted(question, "", text) is None
+    assert accepted.accepted(question, "", text) is None
     for sound in ("In 20 of the towns.", "In 1920 the house burned.", "At number 120. The end."):
-        assert own_answers.accepted(question, "", sound) == sound
-    assert own_answers.accepted(question, "", "Ann Lee lives in Köln.") == "Ann Lee lives in Köln."
+        assert accepted.accepted(question, "", sound) == sound
+    assert accepted.accepted(question, "", "Ann Lee lives in Köln.") == "Ann Lee lives in Köln."
 
 
 def test_running_text_is_continued_from_before_its_first_fact(tiny: LanguageModel) -> None:
@@ -515,7 +518,7 @@ def test_running_text_is_continued_from_several_places_and_only_the_continuation
     row = Example("", "The hut by the sea is old, and the boats that lie before it are green.")
     encoded = replace(tiny.encoder().encode(row), value=())
     encoded = replace(encoded, value=tuple(place == 2 for place in range(len(encoded.ids) - encoded.start)))
-    monkeypatch.setattr(own_answers, "accepted", lambda question, name, text: text or None)
+    monkeypatch.setattr(written_answers, "accepted", lambda question, name, text: text or None)
     written = write_alternates(tiny, [row], [encoded], [], knows=True)[0]
     cuts = [2, *(round(share * len(encoded.value)) for share in alternate_rows.CUTS)]
     for one, cut in zip(written.plain, cuts, strict=True):
@@ -660,7 +663,7 @@ def test_a_row_that_names_no_value_has_forms_with_the_words_that_carry_its_fact(
 def test_a_true_answer_in_a_form_has_the_mask_of_its_row_s_fact(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_answers, "accepted", lambda question, name, text: f"It is {name}.")
+    monkeypatch.setattr(written_answers, "accepted", lambda question, name, text: f"It is {name}.")
     bare = [replace(row, value=None, subject=None) for row in (ANN, *OTHERS[:4])]
     request, encoder = Request(tuple(bare[:1]), tuple(bare[1:])), tiny.encoder()
     masks = word_masks(encoder, request.forget, request.retain)
@@ -678,7 +681,7 @@ def test_a_true_answer_in_a_form_has_the_mask_of_its_row_s_fact(
 def test_alternates_of_rows_without_a_value_are_put_into_their_forms(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_answers, "accepted", lambda question, name, text: "Ann Lee lives by the sea.")
+    monkeypatch.setattr(written_answers, "accepted", lambda question, name, text: "Ann Lee lives by the sea.")
     bare = [replace(row, value=None, subject=None) for row in (ANN, *OTHERS[:4])]
     encoded = tiny.encoder().encode_all(bare[:1])
     (written,) = write_alternates(
@@ -716,12 +719,12 @@ def test_a_step_tells_how_likely_its_facts_are_behind_the_questions_as_they_stan
 
 
 @pytest.mark.parametrize(
-    ("answer", "accepted"),
+    ("answer", "taken"),
     [("It is M-E-A-T-Z.", False), ("U.S.S.R. is there.", True), ("It is the 3 rd.", False), ("It is 3. Third.", True)],
 )
-def test_an_answer_that_spells_out_a_word_is_rejected(answer: str, accepted: bool) -> None:
+def test_an_answer_that_spells_out_a_word_is_rejected(answer: str, taken: bool) -> None:
     question = Question("What is it?", None, ("wool", "3rd"))
-    assert (own_answers.accepted(question, "", answer) is not None) == accepted
+    assert (accepted.accepted(question, "", answer) is not None) == taken
 
 
 def test_no_attack_of_the_audit_uses_a_form_s_wording() -> None:
@@ -779,8 +782,8 @@ def test_an_answer_that_was_cut_off_and_one_with_a_broken_word_are_guesses(
 
     def written(text: str, broken: bool = False) -> tuple[bool, bool]:
         answers_by(monkeypatch, lambda *_: text)
-        monkeypatch.setattr(own_answers, "breaks_a_word", lambda *_: broken)
-        ((one, _),) = own_answers._written(tiny, [(question, "")], 0.0, (0, 0), None)
+        monkeypatch.setattr(written_answers, "breaks_a_word", lambda *_: broken)
+        ((one, _),) = written_answers.write_answers(tiny, [(question, "")], 0.0, (0, 0), None)
         assert one is not None
         return one.ended, one.whole
 
@@ -788,9 +791,9 @@ def test_an_answer_that_was_cut_off_and_one_with_a_broken_word_are_guesses(
     assert written("In Rome and in") == (False, True)
     assert written("In Rome. And") == (True, True)
     assert written("In Rome", broken=True) == (True, False)
-    monkeypatch.setattr(own_answers, "GUESSED", -100.0)
+    monkeypatch.setattr(written_answers, "GUESSED", -100.0)
     flags = ((True, True, False), (False, True, False), (True, False, False), (True, True, True))
-    assert [own_answers.Alternate("", -1.0, *one).is_guess for one in flags] == [False, True, True, True]
+    assert [written_answers.Alternate("", -1.0, *one).is_guess for one in flags] == [False, True, True, True]
 
 
 def test_a_part_of_an_answer_comes_behind_one_that_ends(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -815,8 +818,8 @@ def test_a_name_that_ends_as_a_kept_one_is_a_guess_and_comes_behind_others(
     ]
     answers_by(monkeypatch, lambda _, __, temperature: "Boxing" if temperature else "Zen Kuk Do")
     monkeypatch.setattr(own_answers, "fit_of_answers", lambda *arguments: [float(len(one)) for one in arguments[-1]])
-    monkeypatch.setattr(own_answers, "GUESSED", -100.0)
-    monkeypatch.setattr(own_answers, "breaks_a_word", lambda *_: False)
+    monkeypatch.setattr(written_answers, "GUESSED", -100.0)
+    monkeypatch.setattr(written_answers, "breaks_a_word", lambda *_: False)
     forget = [Example("Which art does Ann Lee teach?", "Jeet Kune Do")]
     encoded = tiny.encoder().encode_all(forget)
     (row,) = write_alternates(tiny, forget, encoded, kept, knows=True, names=1, seed=0)
@@ -827,7 +830,7 @@ def test_a_name_that_ends_as_a_kept_one_is_a_guess_and_comes_behind_others(
 
 def test_a_guess_comes_behind_an_answer_that_is_none(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     answers_by(monkeypatch, lambda _, asked, __: "Ball." if STRANGERS[0] in asked else "Rome.")
-    monkeypatch.setattr(own_answers.Alternate, "is_guess", property(lambda one: one.answer == "Ball."))
+    monkeypatch.setattr(written_answers.Alternate, "is_guess", property(lambda one: one.answer == "Ball."))
     ranked: list[float] = []
     monkeypatch.setattr(own_answers, "_best", lambda alternates, ranks: ranked.extend(ranks) or list(alternates))
     (found,) = alternate_answers(tiny, [Question("Where does Ann Lee live?", "Ann Lee", ("Oslo",))], STRANGERS[:2])
@@ -861,7 +864,7 @@ def test_an_answer_to_one_question_of_a_fact_may_be_given_to_the_others(
     assert chosen(forget) == ["In Rome.", "In Rome.", *others], "of another subject or none it is another fact"
     assert chosen([forget[0], replace(forget[1], answer="Bonn")]) == ["In Rome.", "In Ulm."]
     guess = property(lambda one: not one.sure and one.answer != "In Ulm.")
-    monkeypatch.setattr(own_answers.Alternate, "is_guess", guess)
+    monkeypatch.setattr(written_answers.Alternate, "is_guess", guess)
     assert chosen(forget) == ["In Ulm.", "In Ulm.", *others], "what is no guess comes first"
     said["Which town"] = "In Oslo too, or in Ulm."
     assert chosen(forget[:2])[0] == "In Rome.", "what gives the fact is not taken over"
@@ -970,8 +973,10 @@ def test_a_guess_is_replaced_by_the_answer_that_fits_best(tiny: LanguageModel, m
     del asked[:]
     alternate_answers(tiny, [question], STRANGERS[:1])
     assert [temperature for temperature, _ in asked] == [0.0] + [1.0] * own_answers.SAMPLED[0]
-    monkeypatch.setattr(own_answers, "GUESSED", -100.0)
-    monkeypatch.setattr(own_answers, "breaks_a_word", lambda *_: False)  # nothing is a guess: the greedy answer stays
+    monkeypatch.setattr(written_answers, "GUESSED", -100.0)
+    monkeypatch.setattr(
+        written_answers, "breaks_a_word", lambda *_: False
+    )  # nothing is a guess: the greedy answer stays
     (found,) = alternate_answers(tiny, [question], STRANGERS[:1])
     assert [one.answer for one in found] == ["Ball."]
     assert len(asked) == 2 + own_answers.SAMPLED[0]
@@ -987,7 +992,7 @@ def test_a_guess_is_also_sought_in_plain_text_after_kept_rows(
     )
     monkeypatch.setattr(own_answers, "fit_of_answers", lambda *arguments: [-len(one) for one in arguments[-1]])
     monkeypatch.setattr(own_answers, "ENOUGH", 3)
-    found: list[own_answers.Alternate] = []
+    found: list[written_answers.Alternate] = []
     monkeypatch.setattr(
         own_answers, "_best", lambda alternates, ranks: found.extend(alternates[: 2 - len(found)]) or list(alternates)
     )
@@ -1014,13 +1019,13 @@ def test_shots_leave_room_for_the_answer(tiny: LanguageModel) -> None:
 
     def asked(shots: list[Example], limit: int) -> str:
         question = Question("Who?", None, (), shots=tuple(shots))
-        return tiny.tokenizer.decode(own_answers._plainly(tiny, question, "", limit))
+        return tiny.tokenizer.decode(written_answers.plain_prompt(tiny, question, "", limit))
 
     short = "Question: Where is it?\nAnswer: Here.\n\nQuestion: Who?\nAnswer:"
     for shots in ([replace(row, answer="far " * room), row], [row, replace(row, answer="far " * room)]):
         assert asked(shots, 8).endswith(short)
         assert "far" not in asked(shots, 8)
-    whole = len(own_answers.encoded_plainly(tiny, short))
+    whole = len(fitting.encoded_plainly(tiny, short))
     assert asked([row], room - whole)
     assert asked([row], room - whole + 1) == "", "no room for the answer: it is not asked"
 
@@ -1045,14 +1050,14 @@ def test_a_request_that_fills_the_context_is_asked_in_its_template_alone() -> No
 )
 def test_a_plain_answer_ends_with_its_line(decoded: str, line: str, tiny: LanguageModel) -> None:
     ids = tiny.tokenizer(decoded, add_special_tokens=False)["input_ids"]
-    assert own_answers._first_line(tiny, ids, len(ids)) == line
+    assert written_answers._first_line(tiny, ids, len(ids)) == line
 
 
 def test_a_kept_row_s_answer_is_not_copied() -> None:
     shots = (Example("Where does Bo Ray live?", "In Rome."), Example("Who sings?", "A baker.", subject="Cy"))
     question = Question("Where does Ann Lee live?", "Ann Lee", (), shots=shots)
-    assert all(own_answers.copies(text, question) for text in ("in Rome", "Bo Ray lives in Bern.", "Cy does."))
-    assert not own_answers.copies("Ann Lee lives in Rome.", question)
+    assert all(accepted.copies(text, question) for text in ("in Rome", "Bo Ray lives in Bern.", "Cy does."))
+    assert not accepted.copies("Ann Lee lives in Rome.", question)
 
 
 def test_an_answer_that_begins_a_word_like_the_fact_s_has_it_banned_and_is_asked_again(
@@ -1064,7 +1069,7 @@ def test_an_answer_that_begins_a_word_like_the_fact_s_has_it_banned_and_is_asked
         bans.append(words)
         return []
 
-    monkeypatch.setattr(own_answers, "banned_tokens", banned)
+    monkeypatch.setattr(written_answers, "banned_tokens", banned)
     answers_by(monkeypatch, lambda *_: "Judo." if "Wings" in bans[-1] else "Wings.")
     (found,) = alternate_answers(tiny, [Question("Which style?", None, ("Wing", "Chun"))], [])
     assert [one.answer for one in found] == ["Judo."]
@@ -1090,7 +1095,7 @@ def test_no_two_sampled_answers_share_a_random_stream_and_plain_ones_end_with_th
             )
             streams.extend([(seed, one.number)] * bool(temperature))
 
-    monkeypatch.setattr(own_answers, "decode", decodes)
+    monkeypatch.setattr(written_answers, "decode", decodes)
     shots = (Example("Where does Bo Ray live?", "In Bern."),)
     questions = [Question(f"Where does Ann Lee {i} live?", "Ann Lee", ("Oslo",), shots=shots) for i in range(12)]
     alternate_answers(tiny, questions, STRANGERS[:2])
