@@ -11,15 +11,17 @@ prints per recipe
     forget_quality  p-value of the truth ratios against the reference's
     cost            CPU seconds over those of `fact_spans` as it is recommended, on the same request
 
-as means over requests and seeds (worst for forget_quality). A request whose data is missing is left out with a message.
-Models are taught once; every finished run is added to `runs.jsonl` beside them and not made again, unless the
-package's code or the extent of the audit changed. Development uses seeds from 100 on; smaller ones judge.
+as means over requests and seeds (worst for forget_quality). The recipe `retrained` deletes nothing: it takes a model
+that was taught without the rows under another seed than the reference, and shows what a perfect deletion measures.
+
+A request whose data is missing is left out with a message. Models are taught once; every finished run is added to
+`runs.jsonl` beside them and not made again, unless the package's code or the extent of the audit changed. Development
+uses seeds from 100 on; smaller ones judge.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import time
@@ -32,7 +34,7 @@ import torch
 
 import letheon
 from benchmarks.common import say
-from benchmarks.forget_worlds import REAL, TAUGHT, World, world
+from benchmarks.forget_worlds import REAL, TAUGHT, World, retrained_again, world
 from letheon import LanguageModel, load
 from letheon.audit.attacks.base import Attempt
 from letheon.audit.attacks.multiple_choice import CHOICE, OPTIONS, names_the_right_one, options_for
@@ -46,7 +48,7 @@ from letheon.core.scoring.generation import generate
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 
-PLAIN = "fact_spans"
+PLAIN, CONTROL = "fact_spans", "retrained"
 DRAWS = 4
 MEASURES = ("passed", "options_excess", "retain_drop", "fluency_gap", "forget_quality", "cost")
 
@@ -96,9 +98,11 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
                 key = {"request": name, "seed": seed, "recipe": recipe, "quick": options.quick, "code": code}
                 same = [row for row in known if all(row[field] == value for field, value in key.items())]
                 if not same:
-                    row, seconds = run_one(made, recipe, seed, judge, options.quick)
-                    plain = seconds if recipe == PLAIN else _plain_seconds(made, name, seed, known)
-                    same = [{**key, **row, "cost": round(seconds / plain, 2)}]
+                    row = _row(made, recipe, key, judge, options.worlds, known)
+                    if row is None:
+                        say(f"left out: {name} has no second retrained model")
+                        continue
+                    same = [key | row]
                     known += same
                     options.worlds.mkdir(parents=True, exist_ok=True)
                     with ledger.open("a", encoding="utf-8") as file:
@@ -106,6 +110,19 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
                 rows.append(same[-1])
                 say(json.dumps(rows[-1]))
     return rows
+
+
+def _row(
+    made: World, recipe: str, key: dict[str, Any], judge: LanguageModel, worlds: Path, known: Sequence[dict[str, Any]]
+) -> dict[str, Any] | None:
+    """What a recipe did, with its cost; the control costs nothing, and there is none for `tofu`."""
+    name, seed, quick = key["request"], key["seed"], key["quick"]
+    if recipe == CONTROL:
+        again = retrained_again(name, made.request, seed, worlds)
+        return None if again is None else audited(made, load(again), recipe, seed, judge, quick) | {"cost": None}
+    row, seconds = run_one(made, recipe, seed, judge, quick)
+    plain = seconds if recipe == PLAIN else _plain_seconds(made, name, seed, known)
+    return {**row, "cost": round(seconds / plain, 2)}
 
 
 def _code_hash() -> str:
@@ -122,17 +139,26 @@ def _plain_seconds(made: World, name: str, seed: int, known: Sequence[dict[str, 
 
 def run_one(made: World, recipe: str, seed: int, judge: LanguageModel, quick: bool) -> tuple[dict[str, Any], float]:
     """What a recipe does with a request, and the CPU seconds that it takes."""
-    before, reference = load(made.before), load(made.reference)
-    after, start = copy_of(before), time.process_time()
+    after = load(made.before)
+    start = time.process_time()
     result = forget(after, made.request, recipe, seed=seed)
     seconds = time.process_time() - start
+    steps = {"steps": result.outcome.steps, "stopped": result.outcome.stopped, "seconds": round(seconds, 1)}
+    return audited(made, after, recipe, seed, judge, quick) | steps, seconds
+
+
+def audited(
+    made: World, after: LanguageModel, recipe: str, seed: int, judge: LanguageModel, quick: bool
+) -> dict[str, Any]:
+    """What an audit says of a model after a deletion."""
+    before, reference = load(made.before), load(made.reference)
     record = audit(before, after, made.request, reference=reference, judge=judge, seed=seed, quick=quick, method=recipe)
     excess = None
     right = [options_share(model, made.request) for model in (after, reference)]
     if right[0] is not None and right[1] is not None:
         excess = round(right[0] - right[1], 3)
     gap = _difference(record, ("fluency", "forget", "reference"), ("fluency", "forget", "after"))
-    found = {
+    return {
         "passed": record.verdict.outcome == "pass",
         "verdict": record.verdict.outcome,
         "failed": _missed(record, "fail"),
@@ -142,12 +168,8 @@ def run_one(made: World, recipe: str, seed: int, judge: LanguageModel, quick: bo
         "fluency_gap": max(0.0, gap),
         "forget_quality": _value(record, "forget_quality", "forget", "after"),
         "recall": _value(record, "recall", "forget", "after"),
-        "steps": result.outcome.steps,
-        "stopped": result.outcome.stopped,
-        "seconds": round(seconds, 1),
         "precision": resolve_precision("auto", after.device),
     }
-    return found, seconds
 
 
 def seconds_of(made: World, recipe: str, seed: int) -> float:
@@ -205,11 +227,6 @@ def _missed(record: Audit, outcome: str) -> list[str]:
         for one in record.verdict.criteria
         if one.criterion.required and one.outcome == outcome and not one.is_set_aside
     ]
-
-
-def copy_of(model: LanguageModel) -> LanguageModel:
-    """A copy with weights of its own."""
-    return LanguageModel(copy.deepcopy(model.model), model.tokenizer, model.name, list(model.notes))
 
 
 def data_folder() -> Path | None:

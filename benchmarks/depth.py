@@ -23,7 +23,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.common import say
-from benchmarks.default_recipe import copy_of, options_share, parsed
+from benchmarks.default_recipe import options_share, parsed
 from benchmarks.forget_worlds import World, world
 from letheon import LanguageModel, load
 from letheon.audit.attacks.relearning import RelearnPoint, relearn
@@ -74,7 +74,7 @@ def measure(made: World, seed: int, recipe: str, depths: Sequence[str], steps: i
     rounding, options = rounded(reference, plan.forget), options_share(reference, made.request)
     found = []
     for depth in depths:
-        after = forget(copy_of(before), made.request, recipe, seed=seed, depth=depth).model
+        after = forget(load(made.before), made.request, recipe, seed=seed, depth=depth).model
         curves, share = relearned(after, plan, steps, every), options_share(after, made.request)
         found.append(
             {

@@ -157,6 +157,8 @@ TAUGHT: dict[str, Callable[[], Request]] = {
     "letters": letter_rows,
     "staff": staff_rows,
 }
+# Added to the seed of a model that is retrained a second time.
+AGAIN = 5000
 REAL = {"king": "Stephen King", "lee": "Bruce Lee"}
 
 
@@ -186,6 +188,17 @@ def world(name: str, seed: int, folder: Path, data: Path | None) -> World | str:
         if not (place / role / "config.json").is_file():
             _teach(name, rows, seed, place / role)
     return World(request, str(place / "before"), str(place / "reference"))
+
+
+def retrained_again(name: str, request: Request, seed: int, folder: Path) -> str | None:
+    """Another model that never saw the rows to forget, taught under another seed than the reference: what a perfect
+    deletion would be. None for `tofu`, whose models were trained elsewhere."""
+    if name == "tofu":
+        return None
+    place = folder / f"{name}-{seed}" / "retrained"
+    if not (place / "config.json").is_file():
+        _teach(name, [*request.retain, *request.neighbours], seed + AGAIN, place)
+    return str(place)
 
 
 def _teach(name: str, rows: Sequence[Example], seed: int, place: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from benchmarks.forget_worlds import TAUGHT, person_rows, world
 from tests.measure.rwku_data import write_folders
 
-from benchmarks import default_recipe
+from benchmarks import default_recipe, forget_worlds
 from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
 
 
 @pytest.mark.parametrize("name", TAUGHT)
@@ -54,3 +56,24 @@ def test_a_recipe_is_summed_up_by_means_and_its_worst_forget_quality() -> None:
     assert found["options_excess"] == 0.1
     assert found["forget_quality"] == 0.01
     assert default_recipe.summed([])["cost"] is None
+
+
+def test_the_control_is_taught_without_the_rows_under_a_seed_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught: list[tuple[str, int, str, list[str]]] = []
+
+    def teach(name: str, rows: Sequence[Example], seed: int, place: Path) -> None:
+        taught.append((name, seed, place.name, [row.id for row in rows]))
+
+    monkeypatch.setattr(forget_worlds, "_teach", teach)
+    made = forget_worlds.world("firms", 3, tmp_path, None)
+    assert not isinstance(made, str)
+    assert forget_worlds.retrained_again("firms", made.request, 3, tmp_path) == str(tmp_path / "firms-3" / "retrained")
+    assert forget_worlds.retrained_again("tofu", made.request, 3, tmp_path) is None
+    (_, _, _, before), (_, seed, _, reference), (_, other, _, again) = taught
+    assert again == reference
+    assert seed != other
+    forgotten = {row.id for row in made.request.forget}
+    assert forgotten <= set(before)
+    assert not forgotten & set(again)
