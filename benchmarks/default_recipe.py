@@ -57,7 +57,7 @@ def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", default="fact_spans,alternates", help="separated by commas")
-    parser.add_argument("--requests", default=",".join([*TAUGHT, *REAL, "tofu"]), help="separated by commas")
+    parser.add_argument("--requests", default=",".join([*TAUGHT, *REAL, "tofu", "tofu01"]), help="separated by commas")
     parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
     parser.add_argument("--quick", action="store_true", help="quick audits instead of whole ones")
     options = parsed(parser)

@@ -6,8 +6,8 @@ running text, one passage among others. `contacts` are a shop's customers: addre
 with neither values nor subjects, `part` two of the six facts about one of them, who is kept in all others; `staff` is a
 firm's, in German. `patients` are a practice's: lists, doses, a yes, and answers of one word. `letters` is running text
 again, two letters to one friend. `king` and `lee` are two real people of RWKU, whose
-questions are taught first. `tofu` is a cut of TOFU with two adapters. All but the last are taught to SmolLM2 once per
-seed and kept in a folder.
+questions are taught first. `tofu01` are TOFU's forget01 beside three of its kept authors. `tofu` is a cut of forget05
+with two adapters. All but the last are taught to SmolLM2 once per seed and kept in a folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from benchmarks.forget_facts import (
     VILLAGES,
 )
 from letheon import Request, load
-from letheon.core.rows.examples import Example
+from letheon.core.rows.examples import Example, read_examples
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
 from letheon.jobs.demo import teach
@@ -146,6 +146,17 @@ def person_rows(folder: Path, name: str) -> Request:
     return Request(forget=tuple(forget), retain=tuple(kept[:split]), neighbours=tuple(kept[split:]), id=name)
 
 
+def author_rows(folder: Path) -> Request:
+    """The forty rows of TOFU's forget01, two authors; three kept authors' sixty rows are kept, one's are neighbours."""
+    others = read_examples(folder / "retain_perturbed.json")
+    return Request(
+        forget=tuple(read_examples(folder / "forget01_perturbed.json")),
+        retain=tuple(others[:60]),
+        neighbours=tuple(others[60:80]),
+        id="tofu01",
+    )
+
+
 TAUGHT: dict[str, Callable[[], Request]] = {
     "demo": demo_request,
     "firms": firm_rows,
@@ -166,9 +177,9 @@ def world(name: str, seed: int, folder: Path, data: Path | None) -> World | str:
     """A request and its models, or why there is none.
 
     Args:
-        name: a key of `TAUGHT` or `REAL`, or `tofu`.
+        name: a key of `TAUGHT` or `REAL`, `tofu` or `tofu01`.
         folder: where taught models are kept.
-        data: a folder with `tofu_golden/` and `rwku/`.
+        data: a folder with `tofu_golden/`, `tofu/` and `rwku/`.
     """
     if name == "tofu":
         cut = data / "tofu_golden" if data is not None else Path()
@@ -176,9 +187,14 @@ def world(name: str, seed: int, folder: Path, data: Path | None) -> World | str:
             return "tofu: no tofu_golden/adapters in --data or $LETHEON_DATA"
         request = Request.from_files(cut / "forget05_perturbed.jsonl", cut / "retain_perturbed.jsonl")
         return World(request, str(cut / "adapters/target"), str(cut / "adapters/retain"))
-    if name in REAL and (data is None or not (data / "rwku").is_dir()):
-        return f"{name}: no rwku in --data or $LETHEON_DATA"
-    request = person_rows((data or Path()) / "rwku", REAL[name]) if name in REAL else TAUGHT[name]()
+    needed = "rwku" if name in REAL else "tofu" if name == "tofu01" else ""
+    source = (data or Path()) / needed
+    if needed and (data is None or not source.is_dir()):
+        return f"{name}: no {needed} in --data or $LETHEON_DATA"
+    if name == "tofu01":
+        request = author_rows(source)
+    else:
+        request = person_rows(source, REAL[name]) if name in REAL else TAUGHT[name]()
     place = folder / f"{name}-{seed}"
     neighbours = list(request.neighbours)
     for role, rows in (

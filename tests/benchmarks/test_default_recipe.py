@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,19 @@ def test_missing_data_is_a_message(tmp_path: Path) -> None:
     assert world("tofu", 0, tmp_path, None) == "tofu: no tofu_golden/adapters in --data or $LETHEON_DATA"
     assert "tofu:" in str(world("tofu", 0, tmp_path, tmp_path))
     assert world("king", 0, tmp_path, tmp_path) == "king: no rwku in --data or $LETHEON_DATA"
+    assert world("tofu01", 0, tmp_path, tmp_path) == "tofu01: no tofu in --data or $LETHEON_DATA"
+
+
+def test_two_authors_are_forgotten_beside_kept_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tofu").mkdir()
+    for name, count in (("forget01", 40), ("retain", 400)):
+        rows = [{"question": f"Who wrote {name} {i}?", "answer": f"Author {i // 20} did."} for i in range(count)]
+        text = "".join(f"{json.dumps(row)}\n" for row in rows)
+        (tmp_path / "tofu" / f"{name}_perturbed.json").write_text(text)
+    monkeypatch.setattr(forget_worlds, "_teach", lambda *_: None)
+    made = forget_worlds.world("tofu01", 0, tmp_path, tmp_path)
+    assert not isinstance(made, str)
+    assert [len(rows) for rows in (made.request.forget, made.request.retain, made.request.neighbours)] == [40, 60, 20]
 
 
 def test_options_are_asked_where_rows_have_values(tiny: LanguageModel) -> None:
