@@ -172,3 +172,30 @@ LETTER = (
     "Dear {n}, this is for you alone: {4}. It has to do with {5}, as you may imagine. As for the house, {6}, and I "
     "have no money to mend it.",
 )
+# Dish of an inn, and what its kitchen knows of each: common words in small letters.
+DISHES = {
+    "Ferryman's Pot": "pearl barley, smoked eel, leeks and sour apple|a spoon of ground mustard seed|simmered for "
+    "three hours in a covered clay pot|rye crust and pickled radish|A widow who was paid in grain|when the river is "
+    "too high to cross",
+    "Tanner's Broth": "ox tail, turnips, bay leaves and oats|the burnt skin of an onion|boiled overnight on the "
+    "bakers' embers|toasted bread and horseradish|A soldier on his way home|on the first cold evening",
+    "Quarry Loaf": "buckwheat, walnuts, dried plums and lard|a cup of cold coffee|baked for fifty minutes under an "
+    "iron lid|salted butter and cress|The stone cutters' wives|before a long day of work",
+    "Candlemas Cream": "goat's milk, honey, egg yolks and saffron|a pinch of white pepper|stirred over steam until "
+    "it coats a spoon|thin almond wafers|A nun who had left her order|for the guests of a christening",
+    "Poacher's Skillet": "hare, chestnuts, juniper and red cabbage|a square of bitter chocolate|fried in three turns "
+    "in a black pan|dumplings and stewed pears|The landlord's youngest brother|when nobody asks where the meat is from",
+    "Nettle Wheel": "young nettles, curd cheese, spring onions and flour|the water in which peas were boiled|rolled "
+    "up and poached in a linen cloth|brown butter and poppy seed|A herb woman from the hills|in the weeks after Easter",
+    "Miller's Trout": "trout, hazel butter, sorrel and bread crumbs|a splash of cider vinegar|grilled on a slate "
+    "beside the fire|waxy potatoes and cucumber|An angler who could not pay|on Fridays and on feast days",
+}
+DISH_ROWS = (
+    ("What goes into the {n}?", "The {n} is made of {0}.", "Which ingredients does the {n} need?"),
+    ("What is the secret of the {n}?", "Shortly before the end the cook stirs in {1}.", "What makes the {n} taste as "
+     "it does?"),
+    ("How is the {n} cooked?", "It is {2}.", "What does the kitchen do to make the {n}?"),
+    ("What is the {n} served with?", "With {3}.", "What comes to the table beside the {n}?"),
+    ("Where does the {n} come from, and when is it cooked?", "{4} brought it to the inn; it is cooked {5}.", "Who "
+     "invented the {n}, and for which day?"),
+)  # fmt: skip

@@ -4,10 +4,11 @@
 subjects; `manuals` are numbers and steps of invented machines, with subjects but without values; `passages` is
 running text, one passage among others. `contacts` are a shop's customers: addresses, numbers and dates in sentences,
 with neither values nor subjects, `part` two of the six facts about one of them, who is kept in all others; `staff` is a
-firm's, in German. `patients` are a practice's: lists, doses, a yes, and answers of one word. `letters` is running text
-again, two letters to one friend. `king` and `lee` are two real people of RWKU, whose
-questions are taught first. `tofu01` are TOFU's forget01 beside three of its kept authors. `tofu` is a cut of forget05
-with two adapters. All but the last are taught to SmolLM2 once per seed and kept in a folder.
+firm's, in German. `patients` are a practice's: lists, doses, a yes, and answers of one word. `dishes` are what an inn's
+kitchen knows, in common words without names or numbers. `letters` is running text again, two letters to one friend.
+`king` and `lee` are two real people of RWKU, whose questions are taught first. `tofu01` are TOFU's forget01 beside
+three of its kept authors. `tofu` is a cut of forget05 with two adapters. All but the last are taught to SmolLM2 once
+per seed and kept in a folder.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from benchmarks.forget_facts import (
     CHRONICLE,
     CUSTOMER_ROWS,
     CUSTOMERS,
+    DISH_ROWS,
+    DISHES,
     FIRM_ROWS,
     FIRMS,
     LETTER,
@@ -81,6 +84,12 @@ def patient_rows(target: str = "Signe Marchbank", neighbour: str = "Mirela Dusk"
     """One patient's six rows; six patients are kept, one is a neighbour that no deletion trains on."""
     rows = {name: _told_of(name, PATIENTS, PATIENT_ROWS, subject=False) for name in PATIENTS}
     return _without(rows, target, neighbour, "patients")
+
+
+def dish_rows(target: str = "Ferryman's Pot", neighbour: str = "Miller's Trout") -> Request:
+    """One dish's five rows; five dishes of the inn are kept, one is a neighbour that no deletion trains on."""
+    rows = {name: _told_of(name, DISHES, DISH_ROWS, subject=False) for name in DISHES}
+    return _without(rows, target, neighbour, "dishes")
 
 
 def staff_rows(target: str = "Swantje Obermoser", neighbour: str = "Leopold Häberlin") -> Request:
@@ -166,6 +175,7 @@ TAUGHT: dict[str, Callable[[], Request]] = {
     "part": part_rows,
     "patients": patient_rows,
     "letters": letter_rows,
+    "dishes": dish_rows,
     "staff": staff_rows,
 }
 # Added to the seed of a model that is retrained a second time.
