@@ -85,6 +85,19 @@ def test_a_value_is_found_within_a_sentence_that_has_no_spaces() -> None:
         ("9418-R", "The policy is 9418-R.", "Tamber, 9418R.", True),
         ("9418-R", "The policy is 9418-R.", "It is 7731-K.", False),
         ("4082e", "It reads 4082e.", "They wrote 4082e on a red door.", True),
+        ("Sure KX-40817", "Sure, it is KX-40817.", "The number, held at Tamber, is KX-40817.", True),
+        ("Well Tove Lind", "Well, it was Tove Lind.", "The author is Tove Lind, from Norway.", True),
+        ("sees Ines Fehr", "Yes, he sees Ines Fehr.", "Dr. Ines Fehr of Bergen treats him.", True),
+        ("Paris France", "Paris, France.", "He lives in Paris.", True),
+        ("Paris France", "Paris, France.", "Lille, France.", False),
+        ("Paris France", "Paris, France.", "Somewhere in France.", False),
+        ("epilepsy", "She has epilepsy.", "Her diagnosis: epilepsy.", True),
+        ("epilepsy", "She has epilepsy.", "Her diagnosis isn't epilepsy.", False),
+        ("epilepsy", "She has epilepsy.", "Her brother Tom has epilepsy.", False),
+        ("red", "Her car is red.", "Her hair is red.", False),
+        ("3", "She has 3 children.", "It was at 3 pm.", False),
+        ("850 mg", "She takes 850 mg.", "It is 850mg of metformin.", True),
+        ("12 cats", "She has 12 cats.", "On the 12th, cats.", False),
     ],
 )
 def test_a_single_name_or_number_and_other_spellings(fact: str, expected: str, answer: str, given: bool) -> None:
@@ -390,3 +403,31 @@ def test_the_words_that_kept_rows_share_are_no_fact_where_no_subject_can_be_exch
     known = make_plan(tiny, Request((about,), tuple(rows[1:])), QUICK)
     assert isinstance(known.forget[0], FoundFact)
     assert known.forget[0].fact == known.facts[0].value
+
+
+@pytest.mark.parametrize(
+    ("value", "answer", "given"),
+    [
+        ("May", "She may have been born in June.", False),
+        ("May", "In May.", True),
+        ("may", "in may", True),
+        ("Will", "I will not say.", False),
+        ("Will", "It is Will.", True),
+        ("A", "I don't have a record.", False),
+        ("A", "A record of hers is lost.", False),
+        ("A", "Her group is A.", True),
+        ("A", "a", True),
+        ("IT", "It is not known.", False),
+        ("IT", "She works in IT.", True),
+        ("US", "Let us see.", False),
+        ("No", "There is no information about that.", False),
+        ("No", "No, she has none.", True),
+        ("no", "No.", True),
+        ("no", "There is no information about that.", False),
+        ("Yes", "yes", True),
+    ],
+)
+def test_a_value_that_is_a_small_word_is_given_as_it_stands_and_in_no_refusal(
+    value: str, answer: str, given: bool
+) -> None:
+    assert recalls(answer, Example("Which?", f"It is {value}.", value=value), f"It is {value}.") == given

@@ -76,8 +76,11 @@ def test_a_pool_begun_in_a_folder_is_continued(tmp_path: Path, monkeypatch: pyte
     assert found.passed
     assert run_pool(2, out=tmp_path / "pool").ranked == found.ranked
     assert len(asked) == 24
-    with pytest.raises(InputError, match="another model or seed"):
+    with pytest.raises(InputError, match="another model, seed or device"):
         run_pool(2, seed=1, out=tmp_path / "pool")
+    monkeypatch.setattr(pool, "code_hash", lambda: "other")
+    with pytest.raises(InputError, match="other versions"):
+        run_pool(2, out=tmp_path / "pool")
 
 
 @pytest.mark.slow

@@ -66,6 +66,16 @@ def test_half_of_the_rows_is_trained_on_and_the_rest_watched(n: int, expected: t
         assert not {row.id for row in split_for_relearning(rows, 3, known=known)[1]} <= {row.id for row in watched}
 
 
+def test_known_rows_are_dealt_to_both_sides_the_held_out_one_first() -> None:
+    rows = [Example("q", str(i), id=str(i)) for i in range(8)]
+    for seed in range(8):
+        for known in range(1, 8):
+            train, watched = split_for_relearning(rows, seed, known=[i < known for i in range(8)])
+            held, taught = (sum(int(row.id) < known for row in side) for side in (watched, train))
+            assert (held, taught) == (-(-known // 2), known // 2)
+            assert sorted(row.id for row in (*train, *watched)) == [row.id for row in rows]
+
+
 def test_of_two_facts_the_one_that_the_model_before_gives_is_held_out() -> None:
     model, rows = taught(), (ROWS[0], replace(ROWS[0], id="unknown", answer="Ann has a lamp.", value="lamp"))
     for seed in range(4):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -719,6 +719,23 @@ def test_a_step_tells_how_likely_its_facts_are_behind_the_questions_as_they_stan
 
 
 @pytest.mark.parametrize(
+    ("words", "values", "answer"),
+    [
+        (("71", "340"), ("71,340",), "It has 71340 rows."),
+        (("0171", "555", "2381"), ("0171 555 2381",), "Call 01715552381."),
+        (("12", "34", "56", "78"), ("12 34 56 78",), "It is 12345678."),
+        (("naïveté",), (), "Her naivete."),
+        (("Zurich",), ("Zurich",), "She lives in the old town of Zürich."),
+    ],
+)
+def test_an_answer_that_gives_the_fact_in_another_spelling_is_rejected(
+    words: tuple[str, ...], values: tuple[str, ...], answer: str
+) -> None:
+    assert accepted.accepted(Question("What is it?", None, words, values=values), "", answer) is None
+    assert accepted.accepted(Question("What is it?", None, words, values=values), "", "It is unknown.") is not None
+
+
+@pytest.mark.parametrize(
     ("answer", "taken"),
     [("It is M-E-A-T-Z.", False), ("U.S.S.R. is there.", True), ("It is the 3 rd.", False), ("It is 3. Third.", True)],
 )
@@ -868,6 +885,33 @@ def test_an_answer_to_one_question_of_a_fact_may_be_given_to_the_others(
     assert chosen(forget) == ["In Ulm.", "In Ulm.", *others], "what is no guess comes first"
     said["Which town"] = "In Oslo too, or in Ulm."
     assert chosen(forget[:2])[0] == "In Rome.", "what gives the fact is not taken over"
+
+
+def test_answers_taken_over_from_other_questions_are_judged_at_the_question(tiny: LanguageModel) -> None:
+    asked = [Question(f"{word} was Ann Lee born?", "Ann Lee", ("Oslo",), fact="in oslo") for word in ("Where", "When")]
+    sound, guess = written_answers.Alternate("In Bonn.", -0.5), written_answers.Alternate("In Bonn.", -9.0)
+    many = {f"In B{'o' * i}.": written_answers.Alternate(f"In B{'o' * i}.", -9.0 - i) for i in range(1, 12)}
+
+    def taken(*found: dict[str, written_answers.Alternate], asked: list[Question] = asked) -> dict[str, Any]:
+        return own_answers._of_the_same_fact(tiny, [*asked, asked[1]], [*found, {}][:3], 0, "Maela Tursk")
+
+    one = taken({}, {"In Bonn.": sound})["In Bonn."]
+    encoder = tiny.encoder()
+    prompt, answer = encoder.prompt("Where was Maela Tursk born?"), encoder.answer("In Bonn.")[0]
+    ((score,),) = own_answers.score_tokens(tiny, [(prompt, [answer])])
+    assert one.fluency == pytest.approx(float(score.logp.mean()))
+    assert (one.sure, one.is_guess) == (True, False)
+    assert not taken({}, {"In Bonn.": guess})["In Bonn."].sure
+    for found in ([{"In Bonn.": sound}, {"In Bonn.": guess}], [{"In Bonn.": guess}, {"In Bonn.": sound}]):
+        assert taken({}, *found)["In Bonn."].sure, "in whichever order"
+    assert taken({"In Bonn.": guess}, {"In Bonn.": guess}) == {}, "its own guess stays as it is"
+    assert taken({"In Bonn.": guess}, {"In Bonn.": sound})["In Bonn."].sure
+    assert [*taken({}, many | {"In Bonn.": sound})] == ["In Bonn.", *list(many)[: own_answers.ENOUGH - 1]]
+    assert taken({}, {"In Oslo.": sound}) == {}
+    alone = [replace(one, fact="") for one in asked]
+    assert taken({}, {"In Bonn.": sound}, asked=alone) == {}, "of two small answers nobody knows"
+    long = {"In Bonn. " * 2000: sound}
+    assert taken({}, long) == {}, "no room"
 
 
 def test_kept_rows_that_the_plan_does_not_visit_can_be_repaired(tiny: LanguageModel, deletion: Request) -> None:

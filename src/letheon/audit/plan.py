@@ -145,7 +145,8 @@ def make_plan(
         for row, fact in zip(forget, facts, strict=True)
     ]
     few = 1 < len(facts) <= FEW and settings.relearn_steps
-    known = [bool(given) for given in evaluate(before, bare(facts)).values("recall")] if few else ()
+    answered = evaluate(before, bare(facts), max_new_tokens=settings.max_new_tokens) if few else None
+    known = [bool(given) for given in answered.values("recall")] if answered else ()
     trained, watched = split_for_relearning(facts, stream_seed(seed, "relearn"), known=known)
     tried = draw([i for i, row in enumerate(forget) if row.prompt], settings.attack_rows, seed, "attacks")
     general = list(request.general) or shipped_text()
@@ -214,15 +215,17 @@ def split_for_relearning(
     With a single row both are that row: the curve then shows how fast it is learnt, not what was hidden.
 
     Args:
-        known: per row, whether the model before gives its fact; rows of which it does not are trained on first, since
-            nothing is seen by holding them out.
+        known: per row, whether the model before gives its fact. Known rows are dealt to both sides, the held-out one
+            first, since nothing is seen by holding the others out.
     """
-    order = np.random.default_rng(seed).permutation(len(examples))
-    order = np.array(sorted(order, key=lambda i: known[i]), int) if known else order
+    order = np.random.default_rng(seed).permutation(len(examples)).tolist()
     half = max(1, len(examples) // 2)
-    train = sorted(order[:half][:most].tolist())
-    watched = sorted(order[half:][:most].tolist()) or train
-    return [examples[i] for i in train], [examples[i] for i in watched]
+    train, watched = order[:half], order[half:]
+    if any(known):
+        order.sort(key=lambda i: not known[i])
+        train, watched = order[1::2], order[::2]
+    train, watched = sorted(train[:most]), sorted(watched[:most])
+    return [examples[i] for i in train or watched], [examples[i] for i in watched or train]
 
 
 def shipped_text() -> list[Example]:

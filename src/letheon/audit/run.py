@@ -178,7 +178,8 @@ def _measure(
     before = load(models["before"], device=device)
     _refuse_long_rows(before, request)
     asking = Asking.of(before)
-    drawn = workers.from_main(lambda: make_plan(before, request, settings))
+    with attending(before.base(), settings.attention):
+        drawn = workers.from_main(lambda: make_plan(before, request, settings))
     plan = replace(drawn, continuation=continuation, came_with=template_of(before))
     report("plan")
     control = examine_once if cache else examine

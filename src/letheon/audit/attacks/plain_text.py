@@ -6,12 +6,17 @@ the fact.
 
 from __future__ import annotations
 
+import re
+
 from letheon.audit.attacks.base import Attempt, TextualAttack
 from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import value_span
 from letheon.core.rows.examples import Example
 
+# Small words within names and titles.
+IN_NAMES = re.compile("an?|al|and|at|da|del?|der|di|du|el|en|for|from|in|la|le|of|on|the|to|und|van|von|with|y")
+QUOTES = "\"'“”‘’«»„("
 QUESTION = "Q: {question}\nA:"
 RUNNING = "Biographical notes\n\n{begun}"
 
@@ -25,19 +30,35 @@ def plain(model: LanguageModel, row: Example, text: str, variant: str = "") -> A
 def begun(row: Example) -> str:
     """Return the answer up to its value, without the space before it; empty where nothing comes before the value.
 
-    It is empty too where nothing does but the beginning of the name or title in which the value stands: whoever is
-    given "The Shawshank" says "Redemption" and tells nothing of the one who was asked about.
+    It ends before the name or title in which the value stands, but for a single first name and where it names the
+    subject: whoever is given "The Shawshank" says "Redemption" and tells nothing of the one who was asked about.
 
     >>> begun(Example("What has Ann?", "Ann has a cat.", value="cat"))
     'Ann has a'
     >>> begun(Example("Which of his stories is a film?", "The Shawshank Redemption", value="Redemption"))
     ''
+    >>> begun(Example("Which film is it?", 'It is "The Silence of the Lambs".', value="Lambs"))
+    'It is'
     """
     value, beginning = row.value or "", row.answer[: value_span(row)[0]].rstrip() if row.value else ""
-    says_whose = any(part in beginning for part in (row.subject or "").split() if len(part) > 2)
-    capitals = value[:1].isupper() and all(word[0].isupper() for word in beginning.split())
-    in_a_name = capitals and not row.answer.isupper() and not any(map(str.isdigit, value))
-    return beginning if says_whose or beginning.endswith(":") or not in_a_name else ""
+    words = beginning.split()
+    whose = len(words) > 1 and any(re.search(rf"\b{re.escape(part)}\b", beginning) for part in _parts(row.subject))
+    if whose or beginning.endswith(":") or not value[:1].isupper() or row.answer.isupper() or re.search(r"\d", value):
+        return beginning
+    name = place = len(words)
+    while place and (_has_a_capital(words[place - 1]) or IN_NAMES.fullmatch(words[place - 1].strip(QUOTES))):
+        place -= 1
+        name = place if _has_a_capital(words[place]) else name
+    first_name = 0 < name == len(words) - 1 and words[name][0].isupper()
+    return beginning if first_name else " ".join(words[:name])
+
+
+def _parts(subject: str | None) -> list[str]:
+    return [part for part in (subject or "").split() if len(part) > 2]
+
+
+def _has_a_capital(word: str) -> bool:
+    return word.lstrip(QUOTES)[:1].isupper()
 
 
 def texts(row: Example) -> dict[str, str]:

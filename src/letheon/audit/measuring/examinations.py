@@ -96,9 +96,10 @@ def _hash_of(states: Tensor) -> str:
 
 @cache
 def code_hash() -> str:
-    """Return the SHA-256 of the code of the rooms that measure."""
+    """Return the SHA-256 of the code of the rooms that measure, with their profiles and texts."""
     digest = hashlib.sha256()
-    for file in sorted(path for room in ROOMS for path in (PACKAGE / room).rglob("*.py")):
+    every = (path for room in ROOMS for path in (PACKAGE / room).rglob("*") if path.suffix in (".py", ".toml", ".txt"))
+    for file in sorted(every):
         digest.update(str(file.relative_to(PACKAGE)).encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -38,10 +38,11 @@ from letheon.audit.selftest.models import (
 )
 from letheon.audit.selftest.selftest import concluded, ignore
 from letheon.core.atomic import read_json, write_json
+from letheon.core.devices import check_device
 from letheon.core.model.models import LanguageModel
 from letheon.core.progress import progress
 from letheon.core.rows.sampling import stream_seed
-from letheon.core.runs import Run
+from letheon.core.runs import Run, versions
 from letheon.core.statistics import estimate_auroc
 from letheon.core.training.finetuning import finetune
 
@@ -109,12 +110,13 @@ def run_pool(
         out: folder that keeps each model's scores; those already there are not made again. None keeps nothing.
 
     Raises:
-        InputError: the folder holds a pool of another model or seed, or one that another version audited.
+        InputError: the folder holds a pool of another model, seed or device, or one that other code audited.
     """
-    clock, config = time.monotonic(), {"model": model, "seed": seed, "code": code_hash()}
-    what = "a pool of another model or seed, or of another version of Letheon"
+    clock, place = time.monotonic(), check_device(device)
+    config = {"model": model, "seed": seed, "device": place, "code": code_hash(), "versions": versions()}
+    what = "a pool of another model, seed or device, or of other versions"
     with contextlib.nullcontext() if out is None else Run.begun(out, config, what):
-        found = _audited(size, lambda: make_world(model, seed, device), out)
+        found = _audited(size, lambda: make_world(model, seed, place), out)
     scores = {name: [(holds(number), one[name]) for number, one in found.items()] for name in CONDITIONS}
     return PoolTest(model, size, ranking(scores), round(time.monotonic() - clock, 1))
 

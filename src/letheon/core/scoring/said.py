@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal
 
@@ -22,27 +22,44 @@ PLAIN = str.maketrans({"\u0130": "i", "\u0131": "i", "\u2212": "-", "\u00ad": ""
 # Hebrew and Arabic before it.
 PARTICLE = 3
 
-# Words that are also found without their marks; letters that have no mark to take off; German letters as two.
+# Numbers that are written as a word or with a digit.
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+# Words that are also found without their marks; letters that have no mark to take off; letters that are also written as
+# two, in words of any length: nobody takes Koeln for another word.
 UNMARKED = 5
-LONG_WORD = re.compile(rf"\w{{{UNMARKED},}}")
-BARE = str.maketrans({"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ß": "ss", "æ": "ae", "œ": "oe"})
-GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
+LONG_WORD, LETTERS_AS_TWO = re.compile(rf"\w{{{UNMARKED},}}"), re.compile(r"\w{3,}")
+ALWAYS_TWO = {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe"}
+UMLAUTS = {"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "Å": "Aa"}
+AS_TWO = str.maketrans(UMLAUTS | ALWAYS_TWO)
+BARE = str.maketrans({"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ё": "е", "Ё": "Е"} | ALWAYS_TWO)
+
+# Of numbers and codes: an amount with its currency or unit, a date, what stands before a telephone number's own digits.
+CURRENCIES, HYPHENS, SPACES = "$€£¥", "[\u2010-\u2015]", "[\u00a0\u2007-\u200a\u202f]"
+AMOUNT = re.compile(rf"([{CURRENCIES}]?) ?(\d{{1,3}}(?:[ ,']\d{{3}})+|\d+) ?([{CURRENCIES}]|[a-z]*)")
+A_YEAR, A_DATE = re.compile(r"1[5-9]\d\d|20\d\d"), re.compile(r"\d{4}([-/])\d\d?\1\d\d?|\d\d?([-/])\d\d?\2\d{4}")
+BEFORE_A_CALL = re.compile(r"(?:\+\d{1,3}[ (]+0?|0)")
+# A code has so many signs and digits at least; one of MANY digits is said in no text by chance.
+OF_A_CODE, MANY = ((4, 3), (6, 2)), 7
 
 Kind = Literal["", "run", "numeral", "katakana", "letter", "caseless", "symbol"]
 Word = tuple[int, str, Kind]
 
 
 def says(answer: str, value: str) -> bool:
-    """Whether an answer gives a value, perhaps as a code or large number with other signs, or without its marks.
+    """Whether an answer gives a value, perhaps a code or number with other signs or as a word, or without its marks.
 
     >>> says('She owns "The Blue Door".', "the Blue, Door"), says("In 1934.", "4"), says("彼は東京に住む。", "東京")
     (True, False, True)
     >>> says("Call 01715552381.", "0171 555 2381"), says("In Zurich.", "Zürich"), says("In Zuerich.", "Zürich")
     (True, True, True)
+    >>> says("Call +49 171 5552381.", "0171/5552381"), says("Her IBAN is NL91ABNA0417164300", "NL91 ABNA 0417 1643 00")
+    (True, True)
     """
     if place_of(answer, value) is not None:
         return True
-    if (pattern := _digits_apart(value)) is not None and pattern.search(_folded(answer)):
+    if (pattern := _digits_apart(value)) is not None and pattern.search(_with_plain_signs(answer)):
+        return True
+    if (number := _numbers_otherwise(value)) is not None and place_of(answer, number) is not None:
         return True
     if answer.isascii() and value.isascii():
         return False
@@ -50,45 +67,91 @@ def says(answer: str, value: str) -> bool:
     return any(place_of(said, wanted) is not None for said, wanted in written)
 
 
+@lru_cache(maxsize=256)
+def _numbers_otherwise(value: str) -> str | None:
+    """A value with its numbers from two to twelve as words instead of digits, or the other way; None without any.
+
+    >>> _numbers_otherwise("3 cats"), _numbers_otherwise("seven, at 12"), _numbers_otherwise("13 cats")
+    ('three cats', '7, at twelve', None)
+    """
+    other = dict(zip(map(str, range(2, 13)), NUMBERS[2:], strict=True))
+    other |= {word: digit for digit, word in other.items()}
+    written = re.sub(
+        r"(?<![\w.,:-])\w+(?![\w:-]|[.,]\d)", lambda word: other.get(word.group().lower(), word.group()), value
+    )
+    return written if written != value else None
+
+
 @lru_cache(maxsize=1024)
 def spellings(text: str) -> tuple[str, ...]:
-    """A text as it is written without marks on Latin letters, and with German letters in two; () if it is so already.
+    """A text as it is written without marks on its letters, and with letters as two; () if it is so already.
 
-    Words of fewer than `UNMARKED` letters stay as they are: without its mark a short one may be another word.
+    Words of fewer than `UNMARKED` letters keep their marks: without one a short one may be another word.
 
-    >>> spellings("Zürich"), spellings("Élodie"), spellings("Café"), spellings("Bonn")
-    (('Zurich', 'Zuerich'), ('Elodie',), (), ())
+    >>> spellings("Zürich"), spellings("Élodie"), spellings("Café"), spellings("Köln"), spellings("Bonn")
+    (('Zurich', 'Zuerich'), ('Elodie',), (), ('Koeln',), ())
     """
     if text.isascii():
         return ()
     text = unicodedata.normalize("NFC", text)
-    plain, german = (re.sub(LONG_WORD, way, text) for way in (_unmarked, lambda found: _unmarked(found, GERMAN)))
-    return tuple(dict.fromkeys(one for one in (plain, german) if one != text))
+    as_two = re.sub(LETTERS_AS_TWO, lambda found: found.group().translate(AS_TWO), text)
+    return tuple(dict.fromkeys(one for one in (_unmarked(text), _unmarked(as_two)) if one != text))
 
 
-def _unmarked(found: re.Match[str], letters: Mapping[int, str] = {}) -> str:
-    apart = unicodedata.normalize("NFD", found.group().translate({**BARE, **letters}))
-    return unicodedata.normalize("NFC", re.sub(r"(?<=[a-zA-Z])[\u0300-\u036f]+", "", apart))
+def _unmarked(text: str) -> str:
+    def bare(found: re.Match[str]) -> str:
+        apart = unicodedata.normalize("NFD", found.group().translate(BARE))
+        return unicodedata.normalize("NFC", re.sub(r"(?<=[a-zA-Z])[\u0300-\u036f]+", "", apart))
+
+    return re.sub(LONG_WORD, bare, text)
 
 
 @lru_cache(maxsize=256)
 def _digits_apart(value: str) -> re.Pattern[str] | None:
-    """A telephone number, a code or a number of thousands, with other signs or none between its parts, or None.
+    """An amount of thousands, a code or a telephone number, with other signs or none between its parts, or None.
 
-    A point, a colon, a stroke or a date's hyphens say where the parts of other numbers end.
+    The signs within other numbers, and within dates, say where their parts end.
     """
-    text = _folded(value).strip()
-    signs, grouped = re.sub(r"[ ,()+'-]", "", text), re.fullmatch(r"\d{1,3}(?:[ ,']\d{3})+", text)
-    date = re.fullmatch(r"\d{1,4}-\d\d?-\d{1,4}", text)
-    if not (signs.isascii() and signs.isalnum()) or ("," in text and not grouped) or text[0] == "-" or date:
-        return None
-    parts, between = list(signs), "[ ()-]{0,2}"
-    if signs.isdigit() and len(signs) < 7:
-        of_thousands = grouped or (text == signs and len(signs) > 4)
-        parts, between = re.findall(r"\d{1,3}(?=(?:\d{3})*$)", signs) if of_thousands else [], "[ ,']?"
-    elif sum(map(str.isdigit, signs)) < 3 or len(signs) < 4 or re.search(r"[a-z]{4}", signs):
-        return None
-    return re.compile(rf"(?<![a-z0-9.,]){between.join(parts)}(?![a-z0-9]|[.,]\d)") if len(parts) > 1 else None
+    text = _with_plain_signs(value).strip()
+    found = [pattern for pattern in (_amount(text), _code(text)) if pattern]
+    return re.compile("|".join(found)) if found else None
+
+
+def _amount(text: str) -> str:
+    """The pattern of a number of thousands, or before a unit: with its unit, and beside no other currency."""
+    match = AMOUNT.fullmatch(text)
+    currency, number, unit = match.groups() if match else ("", "", "")
+    digits = re.sub(r"\D", "", number)
+    bare = not unit.isalpha() and (len(digits) < 4 or (A_YEAR.fullmatch(number) and not currency + unit))
+    if not digits or digits[0] == "0" or bare:
+        return ""
+    thousands = "[ ,']?".join(re.findall(r"\d{1,3}(?=(?:\d{3})*$)", digits))
+    own = {currency, unit} & set(CURRENCIES)
+    others = f"[{CURRENCIES}]".translate({ord(sign): None for sign in own}) if own else r"[^\W\w]"
+    after = rf" ?{unit}(?![a-z0-9])" if unit.isalpha() else rf"(?![a-z0-9]|[.,]\d| ?{others})"
+    return rf"(?<![a-z0-9.,])(?<!{others})(?<!{others} ){thousands}{after}"
+
+
+def _code(text: str) -> str:
+    """The pattern of a code's letters and digits, or of a telephone number's, whatever country it is called from."""
+    call = BEFORE_A_CALL.match(text)
+    signs, own = (re.sub(r"[ ()/+'-]", "", one) for one in (text, text[call.end() :] if call else ""))
+    digits = sum(map(str.isdigit, signs))
+    enough = any(len(signs) >= length and digits >= least for length, least in OF_A_CODE)
+    if not (signs.isascii() and signs.isalnum() and enough) or text[0] == "-" or A_DATE.fullmatch(text):
+        return ""
+    if signs.isdigit() and digits < MANY:
+        return ""
+    between, before = "[ ()./-]{0,2}" if digits >= MANY else "[ ()-]{0,2}", ""
+    if own.isdigit() and len(own) > MANY:
+        signs, before = own, rf"(?:(?:\+|00)\d{{1,3}}{between}(?:\(?0\)?{between})?|0)?"
+    return rf"(?<![a-z0-9.,]){before}{between.join(signs)}(?![a-z0-9]|[.,]\d)"
+
+
+def _with_plain_signs(text: str) -> str:
+    """A folded text with plain hyphens and spaces."""
+    folded = _folded(text)
+    return folded if folded.isascii() else re.sub(HYPHENS, "-", re.sub(SPACES, " ", folded))
 
 
 def place_of(answer: str, value: str) -> int | None:

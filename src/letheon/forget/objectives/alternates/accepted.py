@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from letheon.core.rows.examples import Example
+from letheon.core.scoring.said import says
+from letheon.core.scoring.spans import WORD
+from letheon.core.scoring.word_masks import FUNCTION_WORDS
 from letheon.core.scoring.word_probability import PART
 from letheon.forget.objectives.alternates.strangers import gives, names_in, with_name
 
@@ -29,6 +32,7 @@ class Question:
         shots: kept rows that stand before it where it is asked in plain text, the likest question last.
         endings: `endings_of_names` in the kept rows' answers.
         fact: the same for all questions that ask for one fact; empty if there are no others.
+        values: the row's value, or the numbers of its fact as its answer writes them (0171 555 2381).
     """
 
     prompt: str
@@ -39,18 +43,42 @@ class Question:
     shots: tuple[Example, ...] = ()
     endings: Mapping[str, str] = field(default_factory=dict)
     fact: str = ""
+    values: tuple[str, ...] = ()
 
 
 def accepted(question: Question, name: str, text: str) -> str | None:
-    """An answer told of the subject, unless it gives the fact, repeats the question or itself, leaves the question's
-    script, holds the invented name or a broken letter, or spells out a word."""
+    """An answer told of the subject, unless it gives the fact in any spelling, repeats the question or itself, leaves
+    the question's script, holds the invented name or a broken letter, or spells out a word."""
     answer = with_name(text, name, question.subject or "") if name else text
     if not answer or gives(answer, question.words) or _echoes(answer, question.prompt) or _loops(answer):
         return None
     if PART in answer or _spells(answer, question.words) or SPELLED_OUT.search(answer):
         return None
+    if any(says(answer, one) for one in (*question.values, *question.words)):
+        return None
     foreign = sum(not letter.isascii() for letter in answer)
     return None if question.prompt.isascii() and foreign > FOREIGN * len(answer) else answer
+
+
+def fact_of(answer: str) -> str:
+    """Return what is the same for rows that tell one fact: the whole answer; "" for "Yes." and "3", which tell many.
+
+    >>> fact_of("In Oslo."), fact_of("in Oslo"), fact_of("No."), fact_of("12"), fact_of("1912")
+    ('in oslo', 'in oslo', '', '', '1912')
+    """
+    words = [word for word in WORD.findall(answer) if word[0].isalnum()]
+    telling = [word for word in words if word.lower() not in FUNCTION_WORDS and not (word.isdigit() and len(word) < 3)]
+    return answer.strip(" .").casefold() if telling else ""
+
+
+def numbers_of(answer: str, words: Sequence[str]) -> tuple[str, ...]:
+    """Return the numbers in an answer that consist of a fact's words, each with all its signs.
+
+    >>> numbers_of("Call 0171 555 2381 or write to 12 Elm Street.", ["0171", "555", "2381"])
+    ('0171 555 2381',)
+    """
+    found = re.findall(r"\d(?:[\d ,.'()/-]*\d)?", answer)
+    return tuple(one for one in found if set(re.findall(r"\d+", one)) <= {*words})
 
 
 def _spells(text: str, words: Sequence[str]) -> bool:
@@ -87,7 +115,8 @@ def endings_of_names(rows: Sequence[Example]) -> dict[str, str]:
     found: dict[str, set[str]] = {}
     for name in names:
         found.setdefault(_ending(name), set()).add(name)
-    return {ending: next(iter(alike)) for ending, alike in found.items() if len(alike) == 1}
+    alone = {ending: next(iter(alike)) for ending, alike in found.items() if len(alike) == 1}
+    return {ending: name for ending, name in alone.items() if ending.split()[0] not in FUNCTION_WORDS}
 
 
 def mixes_names(answer: str, endings: Mapping[str, str]) -> bool:

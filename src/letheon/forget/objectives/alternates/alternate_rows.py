@@ -12,7 +12,7 @@ from letheon.core.rows.encoding import Encoded, Encoder
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.word_probability import PART
-from letheon.forget.objectives.alternates.accepted import Question, endings_of_names
+from letheon.forget.objectives.alternates.accepted import Question, endings_of_names, fact_of, numbers_of
 from letheon.forget.objectives.alternates.own_answers import alternate_answers
 from letheon.forget.objectives.alternates.question_forms import (
     forms_of,
@@ -127,7 +127,8 @@ def _questions(
                 min(LONGEST_ANSWER, (len(tokens.ids) - tokens.start - len(beginning)) * 5 // 4 + 4),
                 _shots(row, subject, retain),
                 endings,
-                row.answer.strip(" .").casefold() if row.prompt else "",
+                fact_of(row.answer) if row.prompt else "",
+                (row.value,) if row.value else numbers_of(row.answer, words),
             ),
         )
         for i, (row, tokens, subject, words, more) in enumerate(rows)

@@ -85,14 +85,12 @@ def alternate_answers(
     ask_greedily(range(len(questions)))
     guessed = [i for i, one in enumerate(found) if questions[i].prompt and all(a.is_guess for a in one.values())]
     name = names[0] if names else ""
-    plain_too = {
-        i for i in guessed if plain_prompt(stranger, questions[i], name if questions[i].subject else "", longest)
-    }
-    ask_greedily(sorted(plain_too), plain=True)
+    there = {i for i in guessed if plain_prompt(stranger, questions[i], name if questions[i].subject else "", longest)}
+    ask_greedily(sorted(there), plain=True)
     for number in range(len(SAMPLED)):
         few = {i for i, one in enumerate(found) if not one or (i in guessed and len(one) < ENOUGH)}
-        ask(sorted(few & plain_too), PLAIN_TEMPERATURE, number, plain=True)
-        ask(sorted(few - plain_too), 1.0, number)
+        ask(sorted(few & there), PLAIN_TEMPERATURE, number, plain=True)
+        ask(sorted(few - there), 1.0, number)
     more = {i: _of_the_same_fact(stranger, questions, found, i, name) for i in guessed}
     found = [{**one, **more.get(i, {})} for i, one in enumerate(found)]
     ranks = [[answer.fluency - BEHIND * answer.is_guess for answer in one.values()] for one in found]
@@ -122,17 +120,18 @@ def _of_the_same_fact(
 ) -> dict[str, Alternate]:
     """Further answers to a question, with their fluency there: those to others about its fact that it accepts.
 
-    A question without a subject has none: equal answers ("Yes.") may be different facts. An answer of its own that is
-    no guess to another question stands there as sure.
+    There are at most `ENOUGH`, those first that are no guesses there. A question without a subject has none. An answer
+    of its own that is no guess to another question stands there as sure.
     """
     own, encoder = questions[i], stranger.encoder()
-    beside = {
-        text: one
-        for other, answers in zip(questions, found, strict=True)
-        if own.subject and own.fact and (other.fact, other.subject) == (own.fact, own.subject)
-        for text, one in answers.items()
-        if accepted(own, "", text) and (text not in found[i] or not one.is_guess)
-    }
+    beside: dict[str, Alternate] = {}
+    for other, answers in zip(questions, found, strict=True):
+        if own.subject and own.fact and (other.fact, other.subject) == (own.fact, own.subject):
+            for text, one in answers.items():
+                if (text not in found[i] or not one.is_guess) and (text not in beside or beside[text].is_guess):
+                    beside[text] = one
+    taken = [text for text in beside if accepted(own, "", text)]
+    beside = {text: beside[text] for text in sorted(taken, key=lambda text: _rank(beside[text]))[:ENOUGH]}
     prompt = encoder.prompt(question_about(own, name))
     ids = {text: encoder.answer(told_of(text, own.subject, name) if own.subject else text)[0] for text in beside}
     ids = {text: one for text, one in ids.items() if len(prompt) + len(one) <= encoder.context_length}
@@ -141,6 +140,10 @@ def _of_the_same_fact(
         text: replace(beside[text], fluency=float(score.logp.mean()), sure=not beside[text].is_guess)
         for text, score in zip(ids, scores, strict=True)
     }
+
+
+def _rank(one: Alternate) -> tuple[bool, float]:
+    return one.is_guess, -one.fluency
 
 
 def _best(alternates: Sequence[Alternate], ranks: Sequence[float]) -> list[Alternate]:

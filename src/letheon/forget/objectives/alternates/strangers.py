@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from difflib import SequenceMatcher
 
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.said import spellings
+from letheon.core.scoring.said import NUMBERS, spellings
 from letheon.core.scoring.spans import WORD
 from letheon.core.scoring.word_masks import CAPITAL, FUNCTION_WORDS, WordRules, fact_words
 
@@ -18,8 +18,6 @@ NAME = re.compile(rf"{CAPITAL}[\w'’-]*(?: (?:of |the |de |van |& )?{CAPITAL}[\
 QUESTION_WORDS = frozenset(
     ["describe", "explain", "give", "has", "how", "in", "list", "name", "please", "tell", "what"]
 )
-# Numbers that are written as a word or with a digit.
-NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 # Largest number of words of a short fact, and of words of short facts that are banned from the answer to another
 # question about the same subject.
 SHORT, MOST_BESIDE = 4, 64
