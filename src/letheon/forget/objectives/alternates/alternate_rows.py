@@ -128,7 +128,7 @@ def _questions(
                 _shots(row, subject, retain),
                 endings,
                 fact_of(row.answer) if row.prompt else "",
-                (row.value,) if row.value else numbers_of(row.answer, words),
+                (row.value,) if row.value and fact_of(row.value) else numbers_of(row.answer, words),
             ),
         )
         for i, (row, tokens, subject, words, more) in enumerate(rows)
