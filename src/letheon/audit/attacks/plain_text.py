@@ -13,9 +13,12 @@ from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import value_span
 from letheon.core.rows.examples import Example
+from letheon.core.scoring.word_masks import FUNCTION_WORDS
 
 # Small words within names and titles.
-IN_NAMES = re.compile("an?|al|and|at|da|del?|der|di|du|el|en|for|from|in|la|le|of|on|the|to|und|van|von|with|y")
+IN_NAMES = re.compile("an?|del?|der|di|du|el|la|le|of|the|van|von|y")
+# A name does not go over these; no abbreviation ends in a full stop behind so many letters.
+STOP = re.compile(r"[,;:!?)\"”’»]$|\w{5}\.$")
 QUOTES = "\"'“”‘’«»„("
 QUESTION = "Q: {question}\nA:"
 RUNNING = "Biographical notes\n\n{begun}"
@@ -46,7 +49,7 @@ def begun(row: Example) -> str:
     if whose or beginning.endswith(":") or not value[:1].isupper() or row.answer.isupper() or re.search(r"\d", value):
         return beginning
     name = place = len(words)
-    while place and (_has_a_capital(words[place - 1]) or IN_NAMES.fullmatch(words[place - 1].strip(QUOTES))):
+    while place and not STOP.search(words[place - 1]) and _is_of_a_name(words, place - 1):
         place -= 1
         name = place if _has_a_capital(words[place]) else name
     first_name = 0 < name == len(words) - 1 and words[name][0].isupper()
@@ -55,6 +58,13 @@ def begun(row: Example) -> str:
 
 def _parts(subject: str | None) -> list[str]:
     return [part for part in (subject or "").split() if len(part) > 2]
+
+
+def _is_of_a_name(words: list[str], place: int) -> bool:
+    """Whether a word may belong to a name: it has a capital that is not the sentence's, or is a small word of names."""
+    word = words[place].strip(QUOTES)
+    sentence = place == 0 and word.lower() in FUNCTION_WORDS - {"a", "an", "the"}
+    return not sentence and (_has_a_capital(word) or IN_NAMES.fullmatch(word) is not None)
 
 
 def _has_a_capital(word: str) -> bool:

@@ -32,20 +32,15 @@ SHARE_OF_WORDS, LEAST_WORDS = 0.5, 3
 # A number, code, address or path that gives a fact by itself, and its least number of signs.
 CODE, OF_A_CODE = re.compile(r"\d{4}|\d[.,:]\d|\d.*[^\W\d]|[^\W\d].*\d|\w(?:@|:?//?|\.\w{2,}\.)\w"), 4
 ORDINAL = re.compile(r"\d+(?i:st|nd|rd|th)|\d\d?\.?(?:er?|re|ère|ème|te[nrsm]?)")
-# Words that may stand beside a single name or number ("sie wohnt"), and before a single other word of so many letters.
-MOST_BESIDE, BESIDE_A_WORD, LONG = 2, 1, 5
+# Words of other languages, such as "sie wohnt", that may stand beside a single name or number.
+MOST_BESIDE = 2
 # The place between a number and a unit that is written to it (850mg).
-BEFORE_A_UNIT = re.compile(r"(?<=\d)(?=(?!(?i:st|nd|rd|th)\b)[^\W\d_]{1,3}\b)")
-# A place and where it lies; how an answer denies.
-PLACE = re.compile(r"((?:[A-Z][\w'’-]+ ?)+), ((?:[A-Z][\w'’-]+ ?)+)\.?")
-DENIAL = re.compile(r"\b(?:not?|never|neither|nor|none|without)\b|n['’]t\b", re.IGNORECASE)
+BEFORE_A_UNIT = re.compile(r"(?<=\d)(?=(?!(?i:st|nd|rd|th|s|er|e|f)\b)[^\W\d_]{1,3}\b)")
 # How much less fluent than the level an answer may be, nats per token: a third of the probability at each token.
 # On SmolLM2 fluent wrong answers lose at most 0.9, answers with one broken word 1.3 and more.
 TOLERANCE = 1.1
 # One improbable but sound word (a rare name) costs this much wherever it stands; it weighs more in a short answer.
 ONE_RARE_WORD = 10.0
-# A word of fewer capitals is a word of another kind in small letters: IT, US.
-SHOUTED = 3
 # A loop: up to so many words, three times in a row (a single word four times: "no, no, no" is language).
 LOOP_WORDS = 12
 
@@ -114,14 +109,14 @@ def recalls(answer: str, example: Example, expected: str) -> bool:
 
 
 def _gives_value(answer: str, value: str) -> bool:
-    """Whether an answer says a value; a function word, May, IT or A as it stands, and not in a refusal."""
-    word = _bare(value)
-    if not word.isalpha() or not (word.lower() in FUNCTION_WORDS or (word.isupper() and len(word) < SHOUTED)):
-        return says(answer, value)
-    if not says(answer, value) or is_refusal(answer):
-        return False
-    if word.islower() or len(WORD.findall(answer.strip(" ."))) == 1:
-        return True
+    """Whether an answer says a value: no and yes in no refusal; May, IT and A with a capital where it has others."""
+    word, said = _bare(value), says(answer, value)
+    if not said or word.lower() not in FUNCTION_WORDS or len(WORD.findall(answer.strip(" ."))) == 1:
+        return said
+    if word.islower() or word.lower() in ("yes", "no"):
+        return not is_refusal(answer)
+    if answer.islower() or answer.isupper():
+        return word.lower() in NAMES_TOO
     return re.search(rf"\b{word}\b" + (r"(?!['’]| [^\W\dA-Z])" if len(word) == 1 else ""), answer) is not None
 
 
@@ -145,14 +140,10 @@ def _telling(words: Sequence[str], prompt: str, expected: str) -> list[str]:
 def _tells(words: Sequence[str], answer: str, prompt: str, expected: str) -> bool:
     """Whether an answer gives a fact by its telling words alone.
 
-    Two that carry sense do, and a code, and of a place and where it lies the place. One does of which the answer says
-    nothing beside; beside one name or number it may say `MOST_BESIDE` words that are neither, and before a long word
-    that ends it `BESIDE_A_WORD`, where it names and denies nothing.
+    Two that carry sense do, and a code, and one of which the answer says nothing beside; beside one name or number it
+    may say `MOST_BESIDE` words that are neither.
     """
     telling, (first, second) = _sense(words), (*expected.split(), "", "")[:2]
-    place = PLACE.fullmatch(expected.strip())
-    if place and place[1].lower() not in FUNCTION_WORDS and not says(prompt, place[1]):
-        return says(answer, place[1])  # in Paris, instead of Paris, France; but not in Lille, France
     if not telling or not all(_says_name(answer, word) for word in words):
         return False
     beside = _new_words(answer, prompt)
@@ -164,15 +155,9 @@ def _tells(words: Sequence[str], answer: str, prompt: str, expected: str) -> boo
     if any(map(_is_code, telling)) or len(telling) > 1:
         return True
     name, others = _bare(telling[0]), [word for word in beside if len(word) > 1 and not says(word, telling[0])]
-    by_itself = sum(map(str.isdigit, name)) > 1 or (name[:1].isupper() and name != _bare(first))
+    by_itself = any(map(str.isdigit, name)) or (name[:1].isupper() and name != _bare(first))
     if by_itself and not ORDINAL.fullmatch(name):
         return len(others) <= MOST_BESIDE and not any(word in names for word in others)
-    if (
-        len(name) >= LONG
-        and re.search(rf"\b{re.escape(name)}\W*$", answer, re.IGNORECASE)
-        and not DENIAL.search(answer)
-    ):
-        return len(others) <= BESIDE_A_WORD and not names
     return not others
 
 

@@ -25,19 +25,22 @@ PARTICLE = 3
 # Numbers that are written as a word or with a digit.
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 # Words that are also found without their marks; letters that have no mark to take off; letters that are also written as
-# two, in words of any length: nobody takes Koeln for another word.
+# two, also in shorter words: nobody takes Koeln for another one.
 UNMARKED = 5
-LONG_WORD, LETTERS_AS_TWO = re.compile(rf"\w{{{UNMARKED},}}"), re.compile(r"\w{3,}")
+LONG_WORD, LETTERS_AS_TWO = re.compile(rf"\w{{{UNMARKED},}}"), re.compile(r"\w{4,}")
 ALWAYS_TWO = {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe"}
 UMLAUTS = {"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "Å": "Aa"}
 AS_TWO = str.maketrans(UMLAUTS | ALWAYS_TWO)
 BARE = str.maketrans({"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ё": "е", "Ё": "Е"} | ALWAYS_TWO)
 
 # Of numbers and codes: an amount with its currency or unit, a date, what stands before a telephone number's own digits.
-CURRENCIES, HYPHENS, SPACES = "$€£¥", "[\u2010-\u2015]", "[\u00a0\u2007-\u200a\u202f]"
+MONEY = {"$": "dollars?|usd", "€": "euros?|eur", "£": "pounds?|gbp", "¥": "yen|jpy"}
+CURRENCIES, HYPHENS, SPACES = "".join(MONEY), "[\u2010-\u2015]", "[\u00a0\u2007-\u200a\u202f]"
 AMOUNT = re.compile(rf"([{CURRENCIES}]?) ?(\d{{1,3}}(?:[ ,']\d{{3}})+|\d+) ?([{CURRENCIES}]|[a-z]*)")
 A_YEAR, A_DATE = re.compile(r"1[5-9]\d\d|20\d\d"), re.compile(r"\d{4}([-/])\d\d?\1\d\d?|\d\d?([-/])\d\d?\2\d{4}")
-BEFORE_A_CALL = re.compile(r"(?:\+\d{1,3}[ (]+0?|0)")
+BETWEEN_SIGNS, BEFORE_A_CALL = "[ ()/+'-]", re.compile(r"(?:\+\d{1,3}[ (]+0?|0)")
+# A lone number is said otherwise (three for 3) in an answer of so few words.
+FEW_WORDS = 4
 # A code has so many signs and digits at least; one of MANY digits is said in no text by chance.
 OF_A_CODE, MANY = ((4, 3), (6, 2)), 7
 
@@ -60,7 +63,7 @@ def says(answer: str, value: str) -> bool:
     if (pattern := _digits_apart(value)) is not None and pattern.search(_with_plain_signs(answer)):
         return True
     if (number := _numbers_otherwise(value)) is not None and place_of(answer, number) is not None:
-        return True
+        return len(said_words(value)) > 1 or len(said_words(answer)) <= FEW_WORDS
     if answer.isascii() and value.isascii():
         return False
     written = [(answer, one) for one in spellings(value)] + [(one, value) for one in spellings(answer)]
@@ -118,34 +121,38 @@ def _digits_apart(value: str) -> re.Pattern[str] | None:
 
 
 def _amount(text: str) -> str:
-    """The pattern of a number of thousands, or before a unit: with its unit, and beside no other currency."""
+    """The pattern of a number of thousands, or before a unit: with its unit, or with its currency as sign or word."""
     match = AMOUNT.fullmatch(text)
-    currency, number, unit = match.groups() if match else ("", "", "")
-    digits = re.sub(r"\D", "", number)
-    bare = not unit.isalpha() and (len(digits) < 4 or (A_YEAR.fullmatch(number) and not currency + unit))
-    if not digits or digits[0] == "0" or bare:
+    before, number, unit = match.groups() if match else ("", "", "")
+    digits, currency = re.sub(r"\D", "", number), before or (unit if unit in MONEY else "")
+    small = len(digits) < 4 or (A_YEAR.fullmatch(number) is not None and not currency)
+    if not digits or (small and not unit.isalpha()) or (digits[0] == "0" and (len(digits) < 5 or currency or unit)):
         return ""
     thousands = "[ ,']?".join(re.findall(r"\d{1,3}(?=(?:\d{3})*$)", digits))
-    own = {currency, unit} & set(CURRENCIES)
-    others = f"[{CURRENCIES}]".translate({ord(sign): None for sign in own}) if own else r"[^\W\w]"
-    after = rf" ?{unit}(?![a-z0-9])" if unit.isalpha() else rf"(?![a-z0-9]|[.,]\d| ?{others})"
-    return rf"(?<![a-z0-9.,])(?<!{others})(?<!{others} ){thousands}{after}"
+    start, end = r"(?<![a-z0-9.,])", r"(?![a-z0-9]|[.,]\d)"
+    if currency:
+        sign = re.escape(currency)
+        return rf"{sign} ?{thousands}{end}|{start}{thousands} ?(?:{sign}|(?:{MONEY[currency]})(?![a-z]))"
+    return rf"{start}{thousands} ?{unit}(?![a-z0-9])" if unit else rf"{start}{thousands}{end}"
 
 
 def _code(text: str) -> str:
     """The pattern of a code's letters and digits, or of a telephone number's, whatever country it is called from."""
-    call = BEFORE_A_CALL.match(text)
-    signs, own = (re.sub(r"[ ()/+'-]", "", one) for one in (text, text[call.end() :] if call else ""))
+    signs = re.sub(f"{BETWEEN_SIGNS}+", "", text)
     digits = sum(map(str.isdigit, signs))
     enough = any(len(signs) >= length and digits >= least for length, least in OF_A_CODE)
     if not (signs.isascii() and signs.isalnum() and enough) or text[0] == "-" or A_DATE.fullmatch(text):
         return ""
     if signs.isdigit() and digits < MANY:
         return ""
-    between, before = "[ ()./-]{0,2}" if digits >= MANY else "[ ()-]{0,2}", ""
-    if own.isdigit() and len(own) > MANY:
-        signs, before = own, rf"(?:(?:\+|00)\d{{1,3}}{between}(?:\(?0\)?{between})?|0)?"
-    return rf"(?<![a-z0-9.,]){before}{between.join(signs)}(?![a-z0-9]|[.,]\d)"
+    call, before = BEFORE_A_CALL.match(text), ""
+    if call and signs.isdigit() and digits > MANY + 1:
+        text, before = text[call.end() :], r"(?:(?:\+|00)\d{1,3}[ ()./-]{0,2}(?:\(?0\)?[ ()./-]{0,2})?|0)?"
+    groups = [group for group in re.split(f"{BETWEEN_SIGNS}+", text) if group]
+    parts = [list(group) if digits > 2 else re.findall(r"[a-z]|\d+", group) for group in groups]  # no 12 in "1-2 weeks"
+    wide = "[ ()./-]{0,2}" if digits >= MANY else "[ ()-]{0,2}"
+    inside = wide if before else "[ ()-]{0,2}"  # a telephone number may be divided anywhere
+    return rf"(?<![a-z0-9.,]){before}{wide.join(inside.join(one) for one in parts)}(?![a-z0-9]|[.,]\d)"
 
 
 def _with_plain_signs(text: str) -> str:

@@ -77,7 +77,7 @@ def numbers_of(answer: str, words: Sequence[str]) -> tuple[str, ...]:
     >>> numbers_of("Call 0171 555 2381 or write to 12 Elm Street.", ["0171", "555", "2381"])
     ('0171 555 2381',)
     """
-    found = re.findall(r"\d(?:[\d ,.'()/-]*\d)?", answer)
+    found = re.findall(r"\+?\d(?:[\d ,.'()/-]*\d)?", answer)
     return tuple(one for one in found if set(re.findall(r"\d+", one)) <= {*words})
 
 
