@@ -163,6 +163,7 @@ def audited(
         "verdict": record.verdict.outcome,
         "failed": _missed(record, "fail"),
         "undecided": [*_missed(record, "inconclusive"), *_missed(record, "not computable")],
+        "attacks": _above_the_reference(record),
         "options_excess": excess,
         "retain_drop": _difference(record, ("recall", "retain", "before"), ("recall", "retain", "after")),
         "fluency_gap": max(0.0, gap),
@@ -219,6 +220,12 @@ def _value(record: Audit, metric: str, subset: str, model: str) -> float | None:
 def _difference(record: Audit, first: tuple[str, str, str], second: tuple[str, str, str]) -> float:
     values = [_value(record, *one) for one in (first, second)]
     return round((values[0] or 0.0) - (values[1] or 0.0), 4)
+
+
+def _above_the_reference(record: Audit) -> dict[str, list[float]]:
+    """Per attack that brings more back than from the reference, what it brings back from both."""
+    found = {one.name: (one.after.value, one.reference.value if one.reference else None) for one in record.attacks}
+    return {name: [after, given or 0.0] for name, (after, given) in found.items() if after and after > (given or 0.0)}
 
 
 def _missed(record: Audit, outcome: str) -> list[str]:
