@@ -1018,9 +1018,7 @@ def test_a_guess_is_replaced_by_the_answer_that_fits_best(tiny: LanguageModel, m
     alternate_answers(tiny, [question], STRANGERS[:1])
     assert [temperature for temperature, _ in asked] == [0.0] + [1.0] * own_answers.SAMPLED[0]
     monkeypatch.setattr(written_answers, "GUESSED", -100.0)
-    monkeypatch.setattr(
-        written_answers, "breaks_a_word", lambda *_: False
-    )  # nothing is a guess: the greedy answer stays
+    monkeypatch.setattr(written_answers, "breaks_a_word", lambda *_: False)  # so nothing is a guess
     (found,) = alternate_answers(tiny, [question], STRANGERS[:1])
     assert [one.answer for one in found] == ["Ball."]
     assert len(asked) == 2 + own_answers.SAMPLED[0]

@@ -25,7 +25,7 @@ from letheon.probe.linear_probes import token_states
 
 # Retain rows that the steering attack compares forget rows with.
 STEERED_RETAIN = 16
-# Where there are at most so many facts, the model before is asked which of them it gives: it may lack one of two.
+# Of at most FEW facts the model before is asked which it gives.
 FEW = 8
 GENERAL_TEXT = Path(__file__).with_name("general.txt")
 Row = TypeVar("Row")

@@ -34,7 +34,8 @@ class SelfTestJob:
         """Return what would be done.
 
         Raises:
-            InputError: a pool of one model of a kind, which ranks nothing; a folder without a pool, or not writable.
+            InputError: a pool of one model of a kind, which ranks nothing; a folder without a pool, or one that cannot be
+                written.
         """
         if self.pool < 0 or self.pool == 1:
             raise InputError(f"--pool {self.pool}", "give two models of either kind, or more; 10 is the usual number")
@@ -49,5 +50,5 @@ class SelfTestJob:
         """Build the models, audit each, and compare the verdicts with the right ones."""
         self.plan()
         if self.pool:
-            return run_pool(self.pool, self.model, self.machine.seed, check_device(self.machine.device), self.out)
+            return run_pool(self.pool, self.model, self.machine.seed, self.machine.device, self.out)
         return run_selftest(self.model, self.machine.seed, check_device(self.machine.device))

@@ -17,7 +17,7 @@ from letheon.core.scoring.word_masks import FUNCTION_WORDS
 
 # Small words within names and titles.
 IN_NAMES = re.compile("an?|del?|der|di|du|el|la|le|of|the|van|von|y")
-# A name does not go over these; no abbreviation ends in a full stop behind so many letters.
+# A name begins after such a sign. A full stop behind five letters ends a sentence, since no abbreviation is so long.
 STOP = re.compile(r"[,;:!?)\"”’»]$|\w{5}\.$")
 QUOTES = "\"'“”‘’«»„("
 QUESTION = "Q: {question}\nA:"

@@ -39,9 +39,9 @@ CURRENCIES, HYPHENS, SPACES = "".join(MONEY), "[\u2010-\u2015]", "[\u00a0\u2007-
 AMOUNT = re.compile(rf"([{CURRENCIES}]?) ?(\d{{1,3}}(?:[ ,']\d{{3}})+|\d+) ?([{CURRENCIES}]|[a-z]*)")
 A_YEAR, A_DATE = re.compile(r"1[5-9]\d\d|20\d\d"), re.compile(r"\d{4}([-/])\d\d?\1\d\d?|\d\d?([-/])\d\d?\2\d{4}")
 BETWEEN_SIGNS, BEFORE_A_CALL = "[ ()/+'-]", re.compile(r"(?:\+\d{1,3}[ (]+0?|0)")
-# A lone number is said otherwise (three for 3) in an answer of so few words.
+# A value that is a number alone may be said otherwise (three for 3) in an answer of at most FEW_WORDS words.
 FEW_WORDS = 4
-# A code has so many signs and digits at least; one of MANY digits is said in no text by chance.
+# A code has at least so many signs and digits. No text says a number of MANY digits by chance.
 OF_A_CODE, MANY = ((4, 3), (6, 2)), 7
 
 Kind = Literal["", "run", "numeral", "katakana", "letter", "caseless", "symbol"]

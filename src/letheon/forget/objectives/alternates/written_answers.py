@@ -23,7 +23,7 @@ from letheon.forget.objectives.alternates.strangers import gives, words_given
 
 # A greedy answer of a lower mean log-probability (nats per token), with a broken word or a mixed name, is a guess.
 GUESSED = -1.5
-# At most so many answers are decoded together: more gain nothing on a processor.
+# More than AT_ONCE answers gain nothing on a processor by being decoded together.
 AT_ONCE = 16
 SENTENCE_END = re.compile(r"[.!?](?=[\s\"'”’»)\]]|$)|[…。！？।]")
 YEAR = re.compile(r"1\d{3}|20\d{2}")
@@ -120,11 +120,8 @@ def write_answers(
     Args:
         draws: seed of the sampled answers, and the number of the first one.
     """
-    questions, prompts = (
-        [question for question, _ in asked],
-        [question_about(question, name) for question, name in asked],
-    )
-    encoder = stranger.encoder()
+    questions, encoder = [question for question, _ in asked], stranger.encoder()
+    prompts = [question_about(question, name) for question, name in asked]
     before = [(*encoder.prompt(p), *question.beginning) for p, question in zip(prompts, questions, strict=True)]
     end = len(encoder.answer("")[0])
     rooms = [
@@ -205,6 +202,7 @@ def _first_line(stranger: LanguageModel, ids: Sequence[int], limit: int) -> str:
 
 
 def question_about(question: Question, name: str) -> str:
+    """Return a question's text with an invented name in its subject's place."""
     return question.prompt.replace(question.subject, name) if question.subject else question.prompt
 
 
