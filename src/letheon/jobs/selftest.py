@@ -34,8 +34,8 @@ class SelfTestJob:
         """Return what would be done.
 
         Raises:
-            InputError: a pool of one model of a kind, which ranks nothing; a folder without a pool, or one that cannot be
-                written.
+            InputError: a pool of one model of a kind, which ranks nothing; a folder without a pool, or one that
+                cannot be written.
         """
         if self.pool < 0 or self.pool == 1:
             raise InputError(f"--pool {self.pool}", "give two models of either kind, or more; 10 is the usual number")
