@@ -701,13 +701,15 @@ def test_a_loose_control_bounds_nothing_and_the_reference_decides() -> None:
         assert found.at_most == 0.5
 
 
-def fluent(after: Sequence[float | None], reference: Sequence[float | None]) -> Evidence:
+def fluent(
+    after: Sequence[float | None], reference: Sequence[float | None], before: Sequence[float | None] = ()
+) -> Evidence:
     """Good evidence with the fluency of every answer."""
     metrics = [
         metric(
             "fluency", "forget", role, Value(value=sum(known) / len(known), low=-4.0, high=-1.0, n=len(of))
         ).model_copy(update={"items": [Item(id=str(i), value=one) for i, one in enumerate(of)]})
-        for role, of in (("after", after), ("reference", reference))
+        for role, of in (("after", after), ("reference", reference), ("before", before))
         if (known := [one for one in of if one is not None])
     ]
     bare = changed("fluency", "forget", None)
@@ -746,10 +748,21 @@ def test_fluency_is_compared_on_the_same_rows() -> None:
     assert judge(load_profile("standard"), fluent([-1.0] * 3 + [None] * 7, reference)).outcome == "inconclusive"
 
 
+def test_the_level_of_an_answer_is_the_less_fluent_of_reference_and_model_before() -> None:
+    """A reference may answer with sentences where a sound deletion, and the model before, answer with names."""
+    reference, names = [-0.5] * 4 + [-3.0] * 4, [-4.0] * 8
+    found = outcome_of("fluency", fluent(names, reference, names))
+    assert (found.outcome, found.at_least) == ("pass", pytest.approx(-4.3))
+    assert outcome_of("fluency", fluent([-4.5] * 8, reference, names)).outcome == "fail"
+    assert outcome_of("fluency", fluent([-4.0] * 4 + [-3.0] * 4, reference, [-0.5] * 8)).outcome == "fail"
+    few = outcome_of("fluency", fluent([-4.0] * 4 + [-3.0] * 4, reference, [-4.0] * 4 + [None] * 4))
+    assert few.at_least == pytest.approx((4 * -4.0 + 4 * -3.0) / 8 - 0.3)
+
+
 def test_broken_answers_do_not_widen_their_own_limit_without_end() -> None:
     """Answers of one token: damage does not judge them, and their spread would grant more than four nats."""
     names, broken = [-7.0, -7.0, -4.0, -4.0], [-3.0, -3.0, -17.0, -17.0]
     found = outcome_of("fluency", fluent(broken, names))
-    assert (found.outcome, found.at_least) == ("fail", pytest.approx(-5.5 - 0.3 - 1.5))
+    assert (found.outcome, found.at_least) == ("fail", pytest.approx(-5.5 - 0.3 - 0.5))
     assert judge(load_profile("standard"), fluent(broken, names)).outcome == "fail"
     assert outcome_of("fluency", fluent([one - 1.5 for one in names], names)).outcome == "fail"

@@ -80,7 +80,7 @@ class Criterion(Limit):
     the interval reaches 0.28; where none of five, 0.43."""
     errors: Annotated[float, Field(ge=0)] = 0.0
     """How many standard errors of the difference from the basis, row by row, are granted beyond the threshold, of
-    `fluency` at most 1.5 nats; only for `fluency` and `perplexity`, which two models have on the same rows."""
+    `fluency` at most 0.5 nats; only for `fluency` and `perplexity`, which two models have on the same rows."""
     required: bool = True
     """Whether the verdict depends on it."""
     if_missing: Literal["inconclusive", "set aside"] = "inconclusive"

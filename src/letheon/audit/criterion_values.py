@@ -69,7 +69,9 @@ def on_common_rows(evidence: AnyEvidence) -> AnyEvidence:
     """Return the evidence with the fluency of the model after, and of that which it is compared with, on the same rows.
 
     Answers that repeat their question, or are one token long, have none; a mean over the other rows would be that of
-    other questions. Where too few rows are left, fluency counts as not measured.
+    other questions. Where too few rows are left, fluency counts as not measured. Beside a reference the level of an
+    answer is the less fluent of what the reference and the model before say, as it is for damage: a sentence is
+    likelier per token than a name, and two retrained models differ in which of their answers are sentences.
     """
     found = {role: evidence.metric("fluency", "forget", role) for role in ROLE_NAMES}
     after, other = found["after"], found["reference"]
@@ -77,21 +79,24 @@ def on_common_rows(evidence: AnyEvidence) -> AnyEvidence:
         other = found["before"]
     if after is None or other is None or not after.items or not other.items:
         return evidence
-    known = [{item.id: item.value for item in metric.items if item.value is not None} for metric in (after, other)]
-    common = [name for name in known[0] if name in known[1]]
-    enough = len(common) >= COMPARED * len(after.items)
-    if enough and len(common) == len(known[0]) == len(known[1]):
-        return evidence
+    known, levels, before = (_of_items(metric) for metric in (after, other, found["before"]))
+    levels = {name: min(level, before.get(name, level)) for name, level in levels.items()}
+    common = [name for name in known if name in levels]
 
-    def level(metric: Metric, values: dict[str, float]) -> Metric:
+    def on_rows(metric: Metric, values: dict[str, float]) -> Metric:
         few = "fewer than a third of the answers can be compared: the others are one token, or repeat their question"
         mean = estimate_mean([values[name] for name in common])
-        missing = mean.value is None or not enough
+        missing = mean.value is None or len(common) < COMPARED * len(after.items)
         value = Value.missing(few) if missing else Value(value=mean.value, low=mean.low, high=mean.high, n=mean.n)
-        return metric.model_copy(update={"value": value})
+        items = [item.model_copy(update={"value": values.get(item.id)}) for item in metric.items]
+        return metric.model_copy(update={"value": value, "items": items})
 
-    changed = {id(metric): level(metric, values) for metric, values in zip((after, other), known, strict=True)}
+    changed = {id(after): on_rows(after, known), id(other): on_rows(other, levels)}
     return evidence.model_copy(update={"metrics": [changed.get(id(one), one) for one in evidence.metrics]})
+
+
+def _of_items(metric: Metric | None) -> dict[str, float]:
+    return {item.id: item.value for item in metric.items if item.value is not None} if metric else {}
 
 
 def measured(criterion: Criterion, model: Role, evidence: Evidence) -> Value:
