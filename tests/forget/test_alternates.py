@@ -257,6 +257,22 @@ def test_a_step_tells_how_likely_its_facts_are_by_their_words(tiny: LanguageMode
     assert told == pytest.approx(sum(expected) / 3, rel=1e-3)
 
 
+def test_in_a_step_with_some_of_its_forget_rows_the_means_are_over_these(
+    tiny: LanguageModel, deletion: Request
+) -> None:
+    method = prepared(tiny, deletion, Settings(forms=""), [([0, 1, 2], [0])])
+    alone = prepared(tiny, deletion, Settings(forms=""), [([1], [0])])
+    alone.drawn, alone.extra = [{1: method.drawn[0][1]}], method.extra
+    alone.plain = method.plain
+    with torch.no_grad():
+        some = method.terms(tiny, Pair(method.rows.forget_batch([1]), None, forgotten=(1,)))
+        one = alone.terms(tiny, Pair(method.rows.forget_batch([1]), None))
+        of_three = method.terms(tiny, Pair(method.rows.forget_batch([1]), None))
+    assert float(some.forget) == pytest.approx(float(one.forget), rel=1e-5)
+    assert float(some.forget) > 1.5 * float(of_three.forget)
+    assert some.metrics["fact_probability"] == pytest.approx(3 * of_three.metrics["fact_probability"], rel=1e-5)
+
+
 def test_what_a_text_is_begun_with_is_not_learned(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(written_answers, "accepted", lambda question, name, text: text or None)
     text = Example("", "The hut by the sea is old, and the boats that lie before it are green.", id="hut")

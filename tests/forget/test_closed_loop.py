@@ -15,6 +15,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.model.passes import FrozenLayers
 from letheon.core.rows.examples import Example
+from letheon.core.training.sharding import trained_weights
 from letheon.forget import closed_loop, recipe_job
 from letheon.forget.closed_loop import ClosedLoop
 from letheon.forget.looks import GOAL, LEFT, Looks
@@ -47,7 +48,15 @@ def made(model: LanguageModel, request: Request, **options: Any) -> ClosedLoop:
         model, request.forget, encoder.encode_all(request.forget), encoder.encode_all(request.retain), 0, request
     )
     before = {name: parameter.detach().clone() for name, parameter in model.model.named_parameters()}
-    given = {"per_epoch": 2, "raises": True, "written": WRITTEN, "repairable": frozenset(range(6)), **options}
+    plan = [([0, 1, 2, 3], [0, 1, 2, 3]), ([4, 5, 6, 7], [4, 5, 0, 1])] * 3
+    given = {
+        "plan": plan,
+        "per_epoch": 2,
+        "raises": True,
+        "written": WRITTEN,
+        "repairable": frozenset(range(6)),
+        **options,
+    }
     return ClosedLoop(model, rows, before, **given)
 
 
@@ -130,6 +139,39 @@ def test_half_of_a_step_that_repairs_are_lost_rows_that_it_can_repair(tiny: Lang
     reason = loop.reason([short], last=True)
     assert reason is not None
     assert f"; retain rows lost: {deletion.retain[3].id}, {deletion.retain[7].id})" in reason
+
+
+def test_where_few_facts_are_left_the_next_steps_are_those_in_which_they_stand(
+    loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop.looks, "look", lambda: LOOK)
+    monkeypatch.setattr(loop.looks, "given", list)
+    left = {**LOOK, "look_likeliest": 0.04, "look_left_5": 0.04}
+    assert [loop.planned(steps(*[0.5] * taken)) for taken in range(3)] == [0, 1, 2]
+    assert loop.planned([*steps(0.01), left]) == 3, "step 2 is without the row"
+    went_on = [*steps(0.01), left, {**steps(0.01)[0], "planned": 3}]
+    assert loop.planned(went_on) == 5
+    assert loop.planned([*went_on, {**steps(0.01)[0], "planned": 5}]) == 1, "the plan begins again"
+    assert loop.planned([*went_on, {**LOOK, "planned": 5}]) == 0, "in turn from there"
+    many = {**left, **{f"look_left_{i}": 0.04 for i in range(5)}}
+    assert loop.planned([*steps(0.01), many]) == 2
+    assert loop.planned([*steps(0.01), {**left, "look_fluency": -9.0}]) == 2, "something else is missed"
+    meeting = [4, 5, 6, 7], [4, 5, 0, 1]
+    assert loop.step([*steps(0.01), left], meeting) == ([5], [4, 5, 0, 1])
+    assert loop.step([*steps(0.01), many], meeting) == meeting
+    assert loop.step([*steps(0.01), {**left, "look_left_0": 0.04}], meeting) == ([5], [4, 5, 0, 1])
+    assert loop.step([*steps(0.01), {**left, "look_fluency": -9.0}], meeting) == meeting
+    assert loop.step([*steps(0.01), {**LOOK, "look_given": 0.1, "look_left_6": 1.0}], meeting) == ([6], meeting[1])
+    # a look comes after as many steps as an epoch has with the row, and no fewer than three
+    monkeypatch.setattr(loop, "per_epoch", 6)
+    monkeypatch.setattr(
+        loop, "plan", [([0, 1, 2, 3], []), ([4, 5, 6, 7], []), ([0], []), ([1], []), ([2], []), ([3], [])]
+    )
+    history = [*steps(*[0.01] * 5), {**steps(0.01)[0], **left}, *steps(0.9, 0.9)]
+    assert "look_facts" not in loop.after(history, last=False)
+    # the training passes tell of the left fact alone, which may be likelier than the mean of all was
+    assert "look_facts" in loop.after([*history, *steps(0.9)], last=False)
+    assert loop.after([*history, *steps(0.9)], last=False)["rate"] == 1.0
 
 
 def test_a_row_is_lost_where_a_token_that_was_likelier_than_not_no_longer_is(
@@ -407,9 +449,9 @@ def test_a_look_tells_of_the_rows_above_the_bound_and_of_those_that_are_no_numbe
 
 def test_before_a_run_ends_all_rows_are_asked(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop.looks, "look", lambda: LOOK)
-    monkeypatch.setattr(loop.looks, "given", lambda: 0.1)  # a row that the look did not ask
+    monkeypatch.setattr(loop.looks, "given", lambda: [6])  # a row that the look did not ask
     found = loop.after(steps(0.01, 0.01), last=False)
-    assert found["look_given"] == 0.1
+    assert (found["look_given"], found["look_left_6"]) == (1 / 8, 1.0)
     assert loop.reason([found], last=False) is None
 
 
@@ -452,7 +494,7 @@ def test_the_change_is_scaled_down_while_no_goal_is_missed(
 ) -> None:
     looks = iter([LOOK, LOOK, LOOK, {**LOOK, spoiled: value}, LOOK])
     monkeypatch.setattr(loop.looks, "look", lambda: next(looks))
-    monkeypatch.setattr(loop.looks, "given", lambda: 0.0)
+    monkeypatch.setattr(loop.looks, "given", list)
     parameters = dict(loop.model.model.named_parameters())
     with torch.no_grad():
         for parameter in parameters.values():
@@ -467,7 +509,7 @@ def test_the_change_is_scaled_down_while_no_goal_is_missed(
 
 def test_what_is_missed_anyway_does_not_hold_the_change_up(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop.looks, "look", lambda: {**LOOK, "look_retain": 0.95})
-    monkeypatch.setattr(loop.looks, "given", lambda: 0.0)
+    monkeypatch.setattr(loop.looks, "given", list)
     reason = loop.lessen([{**LOOK, "look_retain": 0.9}])
     assert reason is not None
     assert "40% of the change" in reason
@@ -480,7 +522,7 @@ def test_nothing_is_taken_back_where_facts_would_come_back_or_cannot_be_asked(
     whole = loop.model.parameters_hash()
     assert "100% of the change" in loop.lessen([{**LOOK, "look_given": 0.1}])
     monkeypatch.setattr(loop.looks, "look", lambda: LOOK)
-    monkeypatch.setattr(loop.looks, "given", lambda: 1.0)  # a row that the looks did not ask
+    monkeypatch.setattr(loop.looks, "given", lambda: [7])  # a row that the looks did not ask
     assert "100% of the change" in loop.lessen([LOOK])
     texts = Request(tuple(replace(row, prompt="") for row in deletion.forget), deletion.retain)
     unasked = made(tiny, texts)
@@ -542,6 +584,28 @@ def test_a_killed_run_ends_in_the_bits_and_for_the_reason_of_an_unbroken_one(
     assert result.outcome.history == unbroken.outcome.history
     assert result.outcome.stopped == unbroken.outcome.stopped
     assert result.model.parameters_hash() == unbroken.model.parameters_hash()
+
+
+def test_a_run_that_was_killed_while_few_facts_were_left_ends_in_the_bits_of_an_unbroken_one(
+    deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(self: Looks) -> dict[str, float]:
+        with torch.no_grad():  # by the weights, as a look is
+            level = float(sum(p.abs().sum() for p in trained_weights(self.model).values()))
+        return {**LOOK, "look_likeliest": 0.04, f"look_left_{int(level) % 8}": 0.04}
+
+    monkeypatch.setattr(Looks, "look", look)
+    monkeypatch.setattr(ClosedLoop, "_is_learned", lambda self, level: True)
+    options = {**QUICK, "epochs": 3, "learning_rate": 1e-4, "stop": "auto"}
+    unbroken = forget("tiny", deletion, "alternates", **options)
+    places = [metrics.get("planned", i) for i, metrics in enumerate(unbroken.outcome.history)]
+    assert places != list(range(18)), "steps without the fact were passed over"
+    for step in (6, 13):
+        with pytest.raises(Killed), killed_before_step(step):
+            forget("tiny", deletion, "alternates", out=tmp_path / str(step), checkpoint_steps=1, **options)
+        result = resume(tmp_path / str(step), device="cpu")
+        assert result.outcome.history == unbroken.outcome.history
+        assert result.model.parameters_hash() == unbroken.model.parameters_hash()
 
 
 # Settings -----------------------------------------------------------------------------------------------------------

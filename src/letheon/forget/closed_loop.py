@@ -5,7 +5,8 @@ tokens for free. Once it is near the goal, the model is looked at (forward passe
 likely to be given still. The run ends when the facts are gone, the retain rows are as likely as before and the new
 answers are fluent; if the facts hardly become less likely, the learning rate rises. A bound of `MOST_RUNS` times the
 recipe's own steps ends it in any case. Where only the retain rows fall short, the next steps repair: they are made on
-retain rows alone, until a look finds these kept, or something else amiss.
+retain rows alone, until a look finds these kept, or something else amiss. Where only some facts are left, the next
+steps are those of the plan in which one of them stands, and have no other forget rows.
 
 A run mostly goes farther than the facts need, and knowledge that is neither forgotten nor trained on pays for it. So
 `lessen` scales the whole change of the weights down as far as the facts stay forgotten. It is off by default, since no
@@ -43,7 +44,9 @@ LEAST_STEPS_BETWEEN_LOOKS = 3
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 ENOUGH, MARGIN = 0.005, 0.1
 
-RETAIN = "the retain rows"
+FACTS, RETAIN = "the facts", "the retain rows"
+# The metric of a step that stands elsewhere in the plan: the number that it has there.
+PLANNED = "planned"
 # The metric of the facts' mean probability behind the questions as they stand.
 PLAIN = "fact_as_it_stands"
 
@@ -57,6 +60,7 @@ class ClosedLoop:
         model: the model that is trained, as it is before the first step.
         rows: the request's rows as tokens, the forget rows with the masks of their facts.
         before: the trained parameters' values before the first step, by name.
+        plan: the forget and retain rows of the planned steps.
         per_epoch: steps per pass over the forget rows in all their forms.
         raises: whether the learning rate may rise.
         repairable: the retain rows that a step may be made on; without any no step repairs.
@@ -70,13 +74,14 @@ class ClosedLoop:
         rows: Rows,
         before: Mapping[str, Tensor],
         *,
+        plan: Sequence[PairIndices],
         per_epoch: int,
         raises: bool,
         repairable: Set[int] = frozenset(),
         written: Sequence[Replacement] = (),
     ) -> None:
         self.model, self.rows, self.before = model, rows, before
-        self.per_epoch, self.raises, self.repairable = per_epoch, raises, repairable
+        self.plan, self.per_epoch, self.raises, self.repairable = plan, per_epoch, raises, repairable
         known = [one.fluency for one in written if one.fluency is not None]
         self.fluency = mean = sum(known) / len(known) if known else None
         levels = [] if mean is None else [mean if one.fluency is None else one.fluency for one in written]
@@ -90,18 +95,38 @@ class ClosedLoop:
 
     def repairs(self, history: History) -> bool:
         """Whether the next step is made on retain rows alone: the last look missed nothing else."""
-        look = next((metrics for metrics in reversed(history) if "look_facts" in metrics), None)
+        look = _last_look(history)
         return look is not None and bool(self.repairable) and self._missed(look) == [RETAIN]
+
+    def planned(self, history: History) -> int:
+        """The number of the planned step that is taken next: one after the other, or the next with a fact that is left.
+
+        Behind the last planned step the first follows.
+        """
+        before = int(history[-1].get(PLANNED, len(history) - 1)) if history else -1
+        turn = [(before + 1 + i) % len(self.plan) for i in range(len(self.plan))]
+        left = self._left(history)
+        return next((step for step in turn if left & set(self.plan[step][0])), turn[0])
+
+    def _left(self, history: History) -> set[int]:
+        """The rows whose facts are left by the last look, where it missed nothing else and they are half of all or
+        fewer."""
+        look = _last_look(history)
+        if look is None or self._missed(look) != [FACTS]:
+            return set()
+        left = set(_numbers(look, LEFT))
+        return left if 2 * len(left) <= len(self.rows.forget) else set()
 
     def step(self, history: History, meeting: PairIndices) -> PairIndices:
         """The forget and retain rows of the next step, given those that are planned.
 
-        A step that repairs has no forget rows; beside its own retain rows stand as many of those that the last look
-        found lost.
+        Where few facts are left, a step has the forget rows of these alone. A step that repairs has none; beside its
+        own retain rows stand as many of those that the last look found lost.
         """
+        forget, planned = meeting
         if not self.repairs(history):
-            return meeting
-        _, planned = meeting
+            left = self._left(history)
+            return [i for i in forget if i in left] or forget, planned
         since = next(i for i, metrics in enumerate(reversed(history)) if "look_facts" in metrics)
         lost, first = self._lost(history[-1 - since]), since * len(planned)
         return [], [*planned, *(lost[(first + i) % len(lost)] for i in range(len(planned)) if lost)]
@@ -122,8 +147,12 @@ class ClosedLoop:
         if self._looks_now(history, estimate) or last:
             learned = self._learned(history)
             found |= {**({} if learned is None else {"look_alternates": learned}), **self.looks.look()}
-            return found if self._missed(found) else {**found, "look_given": self.looks.given()}
-        if self.raises and self._is_slow(history) and estimate is not None and estimate > NEAR:
+            if not self._missed(found) and (given := self.looks.given()):
+                can_be_asked = sum(bool(row.prompt) for row in self.rows.examples)
+                found |= {"look_given": len(given) / can_be_asked, **{f"{LEFT}{i}": 1.0 for i in given}}
+            return found
+        slow = self.raises and not self._left(history) and self._is_slow(history)
+        if slow and estimate is not None and estimate > NEAR:
             found["rate"] = min(rate * RAISE, MOST_RATE)
         return found
 
@@ -176,7 +205,7 @@ class ClosedLoop:
         goal = look.get(ALTERNATES, self.fluency)  # a run may have begun before looks had it
         clumsy = fluency is not None and goal is not None and not fluency >= goal - CLUMSY
         conditions = {
-            "the facts": facts_stay or look["look_given"] > 0,
+            FACTS: facts_stay or look["look_given"] > 0,
             RETAIN: not look["look_retain"] >= KEPT or bool(self._lost(look)),
             "fluency": clumsy,
             "the alternates": not self._is_learned(look.get("look_alternates")),
@@ -204,7 +233,7 @@ class ClosedLoop:
         look = dict(history[-1])
         whole = {name: values.detach().to("cpu", copy=True) for name, values in self._weights().items()}
         missed, enough = set(self._missed(look)), 1.0
-        shares = SHARES if "the facts" not in missed and any(row.prompt for row in self.rows.examples) else ()
+        shares = SHARES if FACTS not in missed and any(row.prompt for row in self.rows.examples) else ()
         for share in shares:
             self._scale(whole, share)
             if not self._is_enough(lessened := {**look, **self.looks.look()}, missed):
@@ -214,7 +243,7 @@ class ClosedLoop:
         if kept < 1:
             self._scale(whole, kept)
             lessened = {**look, **self.looks.look()}
-        if kept == 1 or not self._is_enough(lessened, missed) or self.looks.given() > 0:
+        if kept == 1 or not self._is_enough(lessened, missed) or self.looks.given():
             kept, lessened = 1.0, look
             self._scale(whole, kept)
         return f"{self.reason([lessened], last=True)}; {kept:.0%} of the change of the trained weights kept"
@@ -242,10 +271,12 @@ class ClosedLoop:
 
     def _looks_now(self, history: History, estimate: float | None) -> bool:
         near = estimate is not None and estimate <= NEAR and self._is_learned(self._learned(history))
-        if not near and not self.repairs(history):
+        left = self._left(history)
+        if not near and not left and not self.repairs(history):
             return False
         looks = [place for place, metrics in enumerate(history) if "look_facts" in metrics]
-        wait = max(LEAST_STEPS_BETWEEN_LOOKS, self.per_epoch)
+        epoch = [forget for forget, _ in self.plan[: self.per_epoch] if not left or left & set(forget)]
+        wait = max(LEAST_STEPS_BETWEEN_LOOKS, len(epoch))
         return not looks or len(history) - 1 - looks[-1] >= wait
 
 
@@ -253,6 +284,10 @@ def raise_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Multiply the learning rate that the loop has set for this step."""
     for group in optimizer.param_groups:
         group["lr"] *= factor
+
+
+def _last_look(history: History) -> Mapping[str, float] | None:
+    return next((metrics for metrics in reversed(history) if "look_facts" in metrics), None)
 
 
 def _numbers(look: Mapping[str, float], name: str) -> list[int]:

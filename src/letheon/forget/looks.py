@@ -97,12 +97,11 @@ class Looks:
             return found | (self._fluency(asked, answers) if self.alternates else {})
 
     @torch.no_grad()
-    def given(self) -> float:
-        """The share of the rows that give their fact, of all that can be asked."""
+    def given(self) -> list[int]:
+        """The rows that give their fact, of all that can be asked."""
         with self._as_it_is():
             asked = [i for i, row in enumerate(self.rows.examples) if row.prompt]
-            found = [self._gives(i, answer) for i, answer in zip(asked, self._answers(asked), strict=True)]
-        return sum(found) / max(len(found), 1)
+            return [i for i, answer in zip(asked, self._answers(asked), strict=True) if self._gives(i, answer)]
 
     @contextmanager
     def _as_it_is(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ weights that may move, and a sampler plans the rows of each step. Every part com
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -43,6 +43,7 @@ class Pair:
         penalty: the scope's penalty on the weights, a term of the step as a whole.
         share: this micro-batch's share of the penalty; the shares of a step's retain halves add up to 1 (of its
             forget halves if it has no retain rows).
+        forgotten: the forget rows of the whole step, of which this micro-batch has some; None for all planned ones.
     """
 
     forget: Batch | None
@@ -50,14 +51,15 @@ class Pair:
     step: int = 0
     share: float = 0.0
     penalty: Penalty | None = None
+    forgotten: tuple[int, ...] | None = None
 
     def only_forget(self) -> Pair:
         """The forget half, without the penalty."""
-        return Pair(self.forget, None, self.step)
+        return replace(self, retain=None, share=0.0, penalty=None)
 
     def only_retain(self) -> Pair:
         """The retain half, with its share of the penalty."""
-        return Pair(None, self.retain, self.step, self.share, self.penalty)
+        return replace(self, forget=None)
 
 
 @dataclass

@@ -25,7 +25,7 @@ from letheon.core.training.loop import Loop, TrainingOutcome
 from letheon.core.training.placement import Place
 from letheon.core.training.settings import TrainSettings
 from letheon.core.training.sharding import Whole, from_main, ghosts
-from letheon.forget.closed_loop import MOST_RUNS, ClosedLoop, raise_rate
+from letheon.forget.closed_loop import MOST_RUNS, PLANNED, ClosedLoop, raise_rate
 from letheon.forget.parts import Objective, Pair, PairIndices, Penalty, Rows, Sampler, Scope, Update, terms_of
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.request import Request
@@ -119,6 +119,7 @@ class RecipeJob:
                 self.model,
                 self.rows,
                 before,
+                plan=self.plan,
                 per_epoch=math.ceil(len(self.request.forget) / self.training.batch_size) * self.objective.turns,
                 raises=self.settings.stop == "auto",
                 repairable=self._repairable(),
@@ -182,13 +183,15 @@ class RecipeJob:
         if self.closed is not None:
             raise_rate(loop.optimizer, self.closed.rate(loop.history))
         processes, penalty = loop.accelerator.num_processes, self.scope.penalty
-        meeting = self.plan[step] if self.closed is None else self.closed.step(loop.history, self.plan[step])
-        pairs = loop.shard(make_pairs(self.rows, meeting, size, processes, step, penalty))
+        place = step if self.closed is None else self.closed.planned(loop.history)
+        meeting = self.plan[place] if self.closed is None else self.closed.step(loop.history, self.plan[place])
+        pairs = loop.shard(make_pairs(self.rows, meeting, size, processes, place, penalty))
         try:
             metrics: dict[str, float] = self.update.step(loop, self.objective, pairs)
         except TrainingError as error:
-            raise self._blamed(error, meeting, step) from None
+            raise self._blamed(error, meeting, place) from None
         if self.closed is not None:
+            metrics |= {PLANNED: place} if place != step else {}
             with loop.autocast():
                 metrics |= self.closed.after([*loop.history, metrics], last=step + 1 == loop.total)
         return metrics
@@ -306,7 +309,8 @@ def make_pairs(
     for i in range(max(len(forget_batches), len(retain_batches))):
         first = forget_batches[i] if i < len(forget_batches) else None
         second = retain_batches[i] if i < len(retain_batches) else None
-        pairs.append(Pair(first, second, step, 1 / carriers if i < carriers else 0.0, penalty))
+        share = 1 / carriers if i < carriers else 0.0
+        pairs.append(Pair(first, second, step, share, penalty, forgotten=tuple(meeting[0])))
     return pairs
 
 

@@ -36,6 +36,7 @@ from letheon.forget.objectives.alternates.kept import Levels, lost
 from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of, with_found_values
 from letheon.forget.objectives.alternates.strangers import guess_subjects
 from letheon.forget.objectives.alternates.turns import (
+    Turn,
     answer_of,
     fact_tokens,
     in_turn,
@@ -284,7 +285,7 @@ class Alternates(Objective):
         if pair.forget is not None:
             terms.forget = settings.gamma * unlikely + settings.likelihood * alternates
             terms.metrics["forget_nll"] = -float(logp.detach().sum()) / max(counts[0], 1)
-            turns = self.drawn[pair.step].values()
+            turns = self._turns(pair).values()
             terms.metrics["fact_probability"] = sum(plain + turned) / len(turns)
             if standing := sum(turn.truth is None for turn in turns):
                 terms.metrics["fact_as_it_stands"] = sum(plain) / standing
@@ -319,15 +320,20 @@ class Alternates(Objective):
     def _counts(self, pair: Pair) -> tuple[int, int, int]:
         """Tokens of the facts, alternates and retain rows in the effective batch of a pair.
 
-        The forms are those that are planned; a step that repairs has fewer.
+        The retain rows' forms are those that are planned; a step that repairs has fewer.
         """
         step, (_, retained) = pair.step, self.plan[pair.step]
         beside = [number for i in retained for number in self.beside[step].get(i, ())]
-        turns = self.drawn[step]
+        turns = self._turns(pair)
         facts = [self.rows.forget[i] if one.truth is None else self.extra[one.truth] for i, one in turns.items()]
         retain = pair.retain.totals["tokens"] if pair.retain is not None else 0
         alternates = [one.alternate for one in turns.values() if one.alternate is not None]
         return sum(map(fact_tokens, facts)), self._tokens(alternates), retain + self._tokens(beside)
+
+    def _turns(self, pair: Pair) -> dict[int, Turn]:
+        """What stands in a pair's step for each forget row that the step has."""
+        drawn = self.drawn[pair.step]
+        return drawn if pair.forgotten is None else {i: drawn[i] for i in pair.forgotten}
 
     def _tokens(self, numbers: Iterable[int]) -> int:
         return sum(len(self.extra[n].ids) - max(self.extra[n].start, 1) for n in numbers)
