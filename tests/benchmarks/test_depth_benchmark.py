@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from benchmarks.forget_worlds import World
 
 from benchmarks import depth
 from letheon.audit.attacks.relearning import RelearnPoint
-from letheon.core.model.models import LanguageModel
+from letheon.audit.plan import AuditPlan, Settings, make_plan
+from letheon.core.model.models import LanguageModel, load
 from letheon.forget.request import Request
 
 
@@ -31,3 +35,54 @@ def test_a_depth_is_measured_beside_the_reference(tiny: LanguageModel, deletion:
     assert set(row["relearned"]) == set(row["recalled"]) == set(row["curves"]["after"]) == kinds
     assert [point["step"] for point in row["curves"]["reference"]["lora, kept"]] == [0, 1, 2]
     assert set(row["rounded"]) == {"8", "4", "Q8_0", "Q4_0"}
+
+
+def test_what_the_model_after_shows_is_measured_from_what_the_reference_shows(
+    tiny: LanguageModel, deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each difference is the model after's less the reference's, of the measurement that bears its name."""
+    for role in ("before", "reference"):
+        tiny.save(tmp_path / role)
+    after = load("tiny", device="cpu")
+    told = {"after": (0.5, 0.25, 0.75, 0.9), "reference": (0.1, 0.125, 0.5, 0.3)}
+
+    def of(model: LanguageModel) -> tuple[float, ...]:
+        return told["after" if model is after else "reference"]
+
+    def relearned(model: LanguageModel, plan: AuditPlan, steps: int, every: int) -> depth.Curves:
+        assert (steps, every) == (20, 5)
+        return {"all weights, forgotten": [RelearnPoint(step, *of(model)[:2]) for step in (0, 5)]}
+
+    monkeypatch.setattr(depth, "forget", lambda *_, **options: SimpleNamespace(model=after, **options))
+    monkeypatch.setattr(depth, "relearned", relearned)
+    monkeypatch.setattr(depth, "rounded", lambda model, rows: {"4": of(model)[2]})
+    monkeypatch.setattr(depth, "options_share", lambda model, request: of(model)[3])
+    made = World(deletion, str(tmp_path / "before"), str(tmp_path / "reference"))
+    (row,) = depth.measure(made, 0, "alternates", ["deep"], 20, 5)
+    assert row["depth"] == "deep"
+    assert row["relearned"] == {"all weights, forgotten": 0.4}
+    assert row["recalled"] == {"all weights, forgotten": 0.125}
+    assert (row["rounded"], row["options_excess"]) == ({"4": 0.25}, 0.6)
+    assert row["curves"]["after"]["all weights, forgotten"][1]["probability"] == 0.5
+
+
+def test_the_watched_rows_are_those_that_are_not_trained_on(
+    tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(tiny, deletion, Settings(seed=0))
+    calls: list[dict[str, Any]] = []
+
+    def relearn(model: LanguageModel, rows: Any, watched: Any, **options: Any) -> list[RelearnPoint]:
+        calls.append({"rows": rows, "watched": watched, **options})
+        return []
+
+    monkeypatch.setattr(depth, "relearn", relearn)
+    assert len(depth.relearned(tiny, plan, 20, 5)) == len(calls) == 4
+    assert {(one["rank"], one["learning_rate"]) for one in calls} == {(0, 5e-5), (8, 2e-4)}
+    forgotten = {row.id for row in deletion.forget}
+    for one, kept in zip(calls, (False, True) * 2, strict=True):
+        trained, watched = ({row.id for row in rows} for rows in (one["rows"], one["watched"]))
+        assert watched <= forgotten
+        assert trained
+        assert not trained & watched
+        assert (not trained & forgotten) if kept else trained <= forgotten
