@@ -748,15 +748,21 @@ def test_fluency_is_compared_on_the_same_rows() -> None:
     assert judge(load_profile("standard"), fluent([-1.0] * 3 + [None] * 7, reference)).outcome == "inconclusive"
 
 
-def test_the_level_of_an_answer_is_the_less_fluent_of_reference_and_model_before() -> None:
+def test_the_model_before_lowers_the_level_of_an_answer_by_a_nat_at_most() -> None:
     """A reference may answer with sentences where a sound deletion, and the model before, answer with names."""
-    reference, names = [-0.5] * 4 + [-3.0] * 4, [-4.0] * 8
-    found = outcome_of("fluency", fluent(names, reference, names))
-    assert (found.outcome, found.at_least) == ("pass", pytest.approx(-4.3))
-    assert outcome_of("fluency", fluent([-4.5] * 8, reference, names)).outcome == "fail"
-    assert outcome_of("fluency", fluent([-4.0] * 4 + [-3.0] * 4, reference, [-0.5] * 8)).outcome == "fail"
-    few = outcome_of("fluency", fluent([-4.0] * 4 + [-3.0] * 4, reference, [-4.0] * 4 + [None] * 4))
-    assert few.at_least == pytest.approx((4 * -4.0 + 4 * -3.0) / 8 - 0.3)
+    reference = [-0.5] * 4 + [-3.0] * 4
+    for before, level in (
+        ([-1.2] * 4 + [-3.4] * 4, [-1.2] * 4 + [-3.4] * 4),
+        ([-6.0] * 8, [-1.5] * 4 + [-4.0] * 4),  # a code is improbable, and no rubbish may be so beside it
+        ([-0.1] * 8, reference),
+        ([-1.2] * 4 + [None] * 4, [-1.2] * 4 + [-3.0] * 4),
+    ):
+        found = outcome_of("fluency", fluent(level, reference, before))
+        assert (found.outcome, found.at_least) == ("pass", pytest.approx(sum(level) / 8 - 0.3))
+        assert f"the level, −{-sum(level) / 8:.2f}, is the reference's" in found.words
+        assert outcome_of("fluency", fluent([one - 0.4 for one in level], reference, before)).outcome == "fail"
+    missing = outcome_of("fluency", fluent([-1.0] * 8, [None] * 2 + [-1.0] * 6, [-9.0] * 2 + [-1.0] * 6))
+    assert missing.at_least == pytest.approx(-1.3), "of an answer that the reference has no fluency for there is none"
 
 
 def test_broken_answers_do_not_widen_their_own_limit_without_end() -> None:

@@ -17,7 +17,7 @@ from letheon.core.model.passes import FrozenLayers
 from letheon.core.rows.examples import Example
 from letheon.core.training.sharding import trained_weights
 from letheon.forget import closed_loop, recipe_job
-from letheon.forget.closed_loop import ClosedLoop
+from letheon.forget.closed_loop import FEWER, ClosedLoop
 from letheon.forget.looks import GOAL, LEFT, Looks
 from letheon.forget.parts import Pair, Replacement, Rows
 from letheon.forget.recipe import Recipe
@@ -161,17 +161,48 @@ def test_where_few_facts_are_left_the_next_steps_are_those_in_which_they_stand(
     assert loop.step([*steps(0.01), many], meeting) == meeting
     assert loop.step([*steps(0.01), {**left, "look_left_0": 0.04}], meeting) == ([5], [4, 5, 0, 1])
     assert loop.step([*steps(0.01), {**left, "look_fluency": -9.0}], meeting) == meeting
+    both = {**left, "look_retain": 0.5, "look_lost_2": 0.1, "look_lost_7": 0.1}  # of row 7 no step may be made
+    assert loop.step([*steps(0.01), both], meeting) == ([5], [4, 5, 0, 1, 2, 2, 2, 2])
     assert loop.step([*steps(0.01), {**LOOK, "look_given": 0.1, "look_left_6": 1.0}], meeting) == ([6], meeting[1])
-    # a look comes after as many steps as an epoch has with the row, and no fewer than three
-    monkeypatch.setattr(loop, "per_epoch", 6)
-    monkeypatch.setattr(
-        loop, "plan", [([0, 1, 2, 3], []), ([4, 5, 6, 7], []), ([0], []), ([1], []), ([2], []), ([3], [])]
-    )
-    history = [*steps(*[0.01] * 5), {**steps(0.01)[0], **left}, *steps(0.9, 0.9)]
-    assert "look_facts" not in loop.after(history, last=False)
-    # the training passes tell of the left fact alone, which may be likelier than the mean of all was
-    assert "look_facts" in loop.after([*history, *steps(0.9)], last=False)
-    assert loop.after([*history, *steps(0.9)], last=False)["rate"] == 1.0
+    half = {**left, **{f"look_left_{i}": 0.04 for i in (0, 1, 2)}}
+    assert loop.step([*steps(0.01), half], meeting) == ([5], meeting[1]), "half of the eight are few"
+
+
+def test_looks_come_sooner_while_few_facts_are_left_and_less_often_each_time(
+    loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch of ten steps, one of which has the row that is left: after three steps, six, ten and ten again."""
+    left = {**LOOK, "look_likeliest": 0.04, "look_left_5": 0.04}
+    monkeypatch.setattr(loop.looks, "look", lambda: left)
+    monkeypatch.setattr(loop, "per_epoch", 10)
+    monkeypatch.setattr(loop, "plan", [([5] if i == 4 else [0], []) for i in range(10)] * 4)
+    history = steps(*[0.01] * 9)
+    for _ in range(31):
+        # the passes of the steps between tell of the left fact alone, which is likelier than the mean was
+        step = steps(0.01 if len(history) == 9 else 0.9)[0] | ({FEWER: 1} if len(history) > 9 else {})
+        history.append(step | loop.after([*history, step], last=False))
+    assert [place + 1 for place, step in enumerate(history) if "look_facts" in step] == [10, 13, 19, 29, 39]
+    assert {step["rate"] for step in history[9:]} == {1.0}
+
+
+def test_steps_with_fewer_facts_say_nothing_of_all(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither does the rate rise for them, nor are the alternates of all held against those of a few."""
+    monkeypatch.setattr(loop.looks, "look", lambda: {**LOOK, "look_retain": 0.5})
+    few = [{**step, FEWER: 1, "alternates_nll": 9.0} for step in steps(0.5, 0.5)]
+    assert loop.after([*steps(0.1, 0.1), *few], last=False)["rate"] == 1.0
+    assert loop.after([*few, *steps(0.5, 0.5)], last=False)["rate"] == 1.0
+    told = [{**step, "alternates_nll": 1.0} for step in steps(0.01, 0.01)]
+    assert loop._learned([*told, *few]) == -1.0
+
+
+def test_the_pairs_of_a_step_know_all_its_forget_rows(tiny: LanguageModel, deletion: Request) -> None:
+    rows = made(tiny, deletion).rows
+    pairs = recipe_job.make_pairs(rows, ([1, 5, 6], [0, 2]), 1, 1, 4)
+    assert len(pairs) == 3
+    for pair in pairs:
+        assert (pair.step, pair.forgotten) == (4, (1, 5, 6))
+        assert (pair.only_forget().forgotten, pair.only_forget().retain) == ((1, 5, 6), None)
+        assert (pair.only_retain().forgotten, pair.only_retain().forget) == ((1, 5, 6), None)
 
 
 def test_a_row_is_lost_where_a_token_that_was_likelier_than_not_no_longer_is(

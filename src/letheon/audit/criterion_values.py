@@ -22,6 +22,7 @@ ROUNDING = 1e-9  # 0.95 x 1.0 and 0.95 differ in the last bit
 ARM = 1.96  # standard errors from an estimate to the end of its 95 % interval
 PAIRED = {"fluency", "perplexity"}
 COMPARED = 1 / 3  # least share of the answers that two models must both have a fluency for
+LOWER = 1.0  # nats per token by which the model before may lower the level of an answer's fluency
 KNOWING = 0.5  # of what the model before recalls: a reference that recalls so much was not kept from the rows
 BESIDE_REFERENCE = {"forget_quality", "unlearning_depth"}  # metrics of a model that are computed with the reference
 # Relearning has taught its rows where their loss (nats per token) is at most this share of what it was, or this low.
@@ -70,7 +71,7 @@ def on_common_rows(evidence: AnyEvidence) -> AnyEvidence:
 
     Answers that repeat their question, or are one token long, have none; a mean over the other rows would be that of
     other questions. Where too few rows are left, fluency counts as not measured. Beside a reference the level of an
-    answer is the less fluent of what the reference and the model before say, as it is for damage: a sentence is
+    answer is that of the model before where it is less fluent, at most `LOWER` below the reference's: a sentence is
     likelier per token than a name, and two retrained models differ in which of their answers are sentences.
     """
     found = {role: evidence.metric("fluency", "forget", role) for role in ROLE_NAMES}
@@ -80,7 +81,7 @@ def on_common_rows(evidence: AnyEvidence) -> AnyEvidence:
     if after is None or other is None or not after.items or not other.items:
         return evidence
     known, levels, before = (_of_items(metric) for metric in (after, other, found["before"]))
-    levels = {name: min(level, before.get(name, level)) for name, level in levels.items()}
+    levels = {name: max(min(level, before.get(name, level)), level - LOWER) for name, level in levels.items()}
     common = [name for name in known if name in levels]
 
     def on_rows(metric: Metric, values: dict[str, float]) -> Metric:

@@ -45,8 +45,9 @@ SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 ENOUGH, MARGIN = 0.005, 0.1
 
 FACTS, RETAIN = "the facts", "the retain rows"
-# The metric of a step that stands elsewhere in the plan: the number that it has there.
-PLANNED = "planned"
+# The metrics of a step that stands elsewhere in the plan, the number that it has there, and of one that has not all of
+# its planned forget rows, how many it has: its other metrics tell of these alone.
+PLANNED, FEWER = "planned", "forget_rows"
 # The metric of the facts' mean probability behind the questions as they stand.
 PLAIN = "fact_as_it_stands"
 
@@ -105,14 +106,13 @@ class ClosedLoop:
         """
         before = int(history[-1].get(PLANNED, len(history) - 1)) if history else -1
         turn = [(before + 1 + i) % len(self.plan) for i in range(len(self.plan))]
-        left = self._left(history)
+        left = self._left(_last_look(history))
         return next((step for step in turn if left & set(self.plan[step][0])), turn[0])
 
-    def _left(self, history: History) -> set[int]:
-        """The rows whose facts are left by the last look, where it missed nothing else and they are half of all or
-        fewer."""
-        look = _last_look(history)
-        if look is None or self._missed(look) != [FACTS]:
+    def _left(self, look: Mapping[str, float] | None) -> set[int]:
+        """The rows whose facts are left by a look, where they are half of all or fewer and it missed nothing else but
+        retain rows."""
+        if look is None or FACTS not in (missed := self._missed(look)) or not {FACTS, RETAIN} >= set(missed):
             return set()
         left = set(_numbers(look, LEFT))
         return left if 2 * len(left) <= len(self.rows.forget) else set()
@@ -120,16 +120,18 @@ class ClosedLoop:
     def step(self, history: History, meeting: PairIndices) -> PairIndices:
         """The forget and retain rows of the next step, given those that are planned.
 
-        Where few facts are left, a step has the forget rows of these alone. A step that repairs has none; beside its
-        own retain rows stand as many of those that the last look found lost.
+        Where few facts are left, a step has the forget rows of these alone; where a step repairs, none. Beside the
+        retain rows that are planned stand as many of those that the last look found lost.
         """
+        look = _last_look(history)
+        left = self._left(look)
+        if look is None or not (left or self.repairs(history)):
+            return meeting
         forget, planned = meeting
-        if not self.repairs(history):
-            left = self._left(history)
-            return [i for i in forget if i in left] or forget, planned
-        since = next(i for i, metrics in enumerate(reversed(history)) if "look_facts" in metrics)
-        lost, first = self._lost(history[-1 - since]), since * len(planned)
-        return [], [*planned, *(lost[(first + i) % len(lost)] for i in range(len(planned)) if lost)]
+        since = next(i for i, metrics in enumerate(reversed(history)) if metrics is look)
+        lost, first = self._lost(look), since * len(planned)
+        again = [lost[(first + i) % len(lost)] for i in range(len(planned)) if lost]
+        return [i for i in forget if i in left] or (forget if left else []), [*planned, *again]
 
     def _lost(self, look: Mapping[str, float]) -> list[int]:
         """The retain rows that a look found lost, as far as a step could repair them."""
@@ -151,8 +153,7 @@ class ClosedLoop:
                 can_be_asked = sum(bool(row.prompt) for row in self.rows.examples)
                 found |= {"look_given": len(given) / can_be_asked, **{f"{LEFT}{i}": 1.0 for i in given}}
             return found
-        slow = self.raises and not self._left(history) and self._is_slow(history)
-        if slow and estimate is not None and estimate > NEAR:
+        if self.raises and self._is_slow(history) and estimate is not None and estimate > NEAR:
             found["rate"] = min(rate * RAISE, MOST_RATE)
         return found
 
@@ -175,7 +176,7 @@ class ClosedLoop:
         """The facts' mean probability behind the questions as they stand over the last epoch of training passes."""
         recent = history[-self.per_epoch :]
         found = [metrics[PLAIN] for metrics in recent if PLAIN in metrics]
-        whole = len(recent) == self.per_epoch and all("forget_nll" in metrics for metrics in recent)
+        whole = len(recent) == self.per_epoch and all(map(_is_whole, recent))
         return sum(found) / len(found) if whole and found else None
 
     def reason(self, history: History, last: bool) -> str | None:
@@ -213,8 +214,9 @@ class ClosedLoop:
         return [name for name, missed in conditions.items() if missed]
 
     def _learned(self, history: History) -> float | None:
-        """The alternates' mean log-probability per token (nats) over the last epoch of passes that had any."""
-        recent = [metrics["alternates_nll"] for metrics in history if "alternates_nll" in metrics][-self.per_epoch :]
+        """The alternates' mean log-probability per token (nats) over the last epoch of whole passes that had any."""
+        found = [step["alternates_nll"] for step in history if "alternates_nll" in step and FEWER not in step]
+        recent = found[-self.per_epoch :]
         return -sum(recent) / len(recent) if recent else None
 
     def _is_learned(self, level: float | None) -> bool:
@@ -262,22 +264,28 @@ class ClosedLoop:
             now.copy_(after if share == 1 else torch.lerp(self.before[name].float(), after.float(), share))
 
     def _estimate(self, history: History, epochs: int = 1) -> float | None:
-        """The mean probability of the facts' tokens over the last epochs' training passes."""
+        """The mean probability of the facts' tokens over the last epochs' training passes, if these are whole."""
         recent = history[-epochs * self.per_epoch :]
-        if len(recent) < epochs * self.per_epoch or any("forget_nll" not in metrics for metrics in recent):
+        if len(recent) < epochs * self.per_epoch or not all(map(_is_whole, recent)):
             return None
         found = [metrics.get("fact_probability", math.exp(-metrics["forget_nll"])) for metrics in recent]
         return sum(found) / len(found)
 
     def _looks_now(self, history: History, estimate: float | None) -> bool:
         near = estimate is not None and estimate <= NEAR and self._is_learned(self._learned(history))
-        left = self._left(history)
+        left = self._left(_last_look(history))
         if not near and not left and not self.repairs(history):
             return False
         looks = [place for place, metrics in enumerate(history) if "look_facts" in metrics]
-        epoch = [forget for forget, _ in self.plan[: self.per_epoch] if not left or left & set(forget)]
-        wait = max(LEAST_STEPS_BETWEEN_LOOKS, len(epoch))
-        return not looks or len(history) - 1 - looks[-1] >= wait
+        return not looks or len(history) - 1 - looks[-1] >= self._wait([history[place] for place in looks])
+
+    def _wait(self, looks: History) -> int:
+        """Steps from the last look to the next: an epoch; where few facts are left, those of an epoch that have them,
+        and twice as many with every such look, since each asks whatever the request is long."""
+        left = self._left(looks[-1])
+        steps = sum(not left or bool(left & set(forget)) for forget, _ in self.plan[: self.per_epoch])
+        again = sum(bool(self._left(look)) for look in looks[:-1]) if left else 0
+        return max(LEAST_STEPS_BETWEEN_LOOKS, min(self.per_epoch, max(LEAST_STEPS_BETWEEN_LOOKS, steps) * 2**again))
 
 
 def raise_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
@@ -288,6 +296,11 @@ def raise_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 def _last_look(history: History) -> Mapping[str, float] | None:
     return next((metrics for metrics in reversed(history) if "look_facts" in metrics), None)
+
+
+def _is_whole(metrics: Mapping[str, float]) -> bool:
+    """Whether a step had all of its planned forget rows, so that its passes tell of the facts."""
+    return "forget_nll" in metrics and FEWER not in metrics
 
 
 def _numbers(look: Mapping[str, float], name: str) -> list[int]:

@@ -25,7 +25,7 @@ from letheon.core.training.loop import Loop, TrainingOutcome
 from letheon.core.training.placement import Place
 from letheon.core.training.settings import TrainSettings
 from letheon.core.training.sharding import Whole, from_main, ghosts
-from letheon.forget.closed_loop import MOST_RUNS, PLANNED, ClosedLoop, raise_rate
+from letheon.forget.closed_loop import FEWER, MOST_RUNS, PLANNED, ClosedLoop, raise_rate
 from letheon.forget.parts import Objective, Pair, PairIndices, Penalty, Rows, Sampler, Scope, Update, terms_of
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.request import Request
@@ -192,6 +192,7 @@ class RecipeJob:
             raise self._blamed(error, meeting, place) from None
         if self.closed is not None:
             metrics |= {PLANNED: place} if place != step else {}
+            metrics |= {FEWER: len(meeting[0])} if len(meeting[0]) < len(self.plan[place][0]) else {}
             with loop.autocast():
                 metrics |= self.closed.after([*loop.history, metrics], last=step + 1 == loop.total)
         return metrics
