@@ -129,6 +129,7 @@ def test_epochs_become_steps(deletion: Request) -> None:
         ([{"forget_nll": 11.1}] * 3, True),  # above twice a uniform guess
         ([{"forget_nll": 10.9}] * 3, False),
         ([{}] * 3, False),
+        ([{"forget_nll": 20.0, "retain_loss": 0.1, "forget_rows": 1}] * 3, False),
     ],
 )
 def test_collapse_is_three_steps_of_a_broken_model(history: list[dict[str, float]], verdict: bool) -> None:

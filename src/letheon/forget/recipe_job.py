@@ -283,7 +283,8 @@ def collapsed(history: Sequence[Mapping[str, float]], uniform: float) -> bool:
     def bad(metrics: Mapping[str, float]) -> bool:
         retain = metrics.get("retain_loss")
         lost = retain is not None and retain > max(4.0, history[0].get("retain_loss", 0.0) + 3.0)
-        return lost or metrics.get("forget_nll", 0.0) > 2 * uniform
+        # of few forget rows, which may be far gone, the likelihood says nothing of the model
+        return lost or (FEWER not in metrics and metrics.get("forget_nll", 0.0) > 2 * uniform)
 
     return len(history) >= 3 and all(bad(metrics) for metrics in history[-3:])
 
