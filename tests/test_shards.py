@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -27,6 +28,9 @@ from letheon.core.runs import Run
 from letheon.core.training.checkpoints import checkpoints
 from letheon.core.training.sharding import ghosts
 from letheon.core.training.spreading import Filler
+from letheon.forget import recipe_job
+from letheon.forget.closed_loop import ClosedLoop
+from letheon.forget.looks import LEFT, Looks
 from letheon.forget.placement import load_placed, sharded_device
 from letheon.forget.recipe import read_method
 from letheon.forget.request import Request
@@ -35,7 +39,7 @@ from letheon.forget.settings import resolve
 from letheon.testing import sample_request
 from letheon.testing.kills import Killed, killed_before_step
 from letheon.testing.pool import Processes
-from letheon.testing.shards import RUN, check_shards, compare_with_one, largest_difference
+from letheon.testing.shards import RUN, check_shards, compare_with_one, largest_difference, trained
 
 # Inner products of gradients, an adapter, hidden states of a layer.
 HANDFUL = [("update", "geometric"), ("scope", "lora"), ("objective", "rmu")]
@@ -188,6 +192,29 @@ def test_three_processes_have_uneven_shards(method: str) -> None:
 )
 def test_settings_that_change_a_run_work_in_shards(method: str, options: dict[str, Any], processes: Processes) -> None:
     compare_with_one(processes, method, "tiny", **options)
+
+
+def trained_with_few_left(options: dict[str, Any]) -> dict[str, dict[str, torch.Tensor]]:
+    """A run whose first look, after three steps, finds one fact left: the steps behind it have that row alone."""
+    look = {"look_facts": 0.01, "look_likeliest": 0.04, "look_given": 0.0, "look_retain": 1.0, f"{LEFT}3": 0.04}
+    with (
+        patch.object(Looks, "look", lambda self: look),
+        patch.object(ClosedLoop, "_looks_now", lambda self, history, estimate: len(history) == 3),
+        patch.object(ClosedLoop, "_is_learned", lambda self, level: True),
+        patch.object(recipe_job, "make_pairs", wraps=recipe_job.make_pairs) as made,
+    ):
+        found = trained("alternates:names=1", "tiny", {"stop": "facts", "steps": 6, "batch_size": 4, **options})
+        assert [call.args[1][0] for call in made.call_args_list][3:] == [[3]] * 3
+        return found
+
+
+@pytest.mark.slow
+def test_steps_with_fewer_forget_rows_than_processes_work_in_shards(processes: Processes) -> None:
+    one, control = (trained_with_few_left({"micro_batch_size": size}) for size in (2, 1))
+    two = processes.run(trained_with_few_left, {})[0]
+    moved, noise = (largest_difference(one["weights"], other["weights"]) for other in (two, control))
+    assert set(one["weights"]) == set(two["weights"])
+    assert moved <= max(4 * noise, 1e-6)
 
 
 # Checkpoints --------------------------------------------------------------------------------------------------------
