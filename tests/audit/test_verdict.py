@@ -205,6 +205,7 @@ def test_a_stand_in_is_a_required_criterion_and_no_way_out(tmp_path: Path) -> No
         with pytest.raises(InputError, match=message):
             load_profile(tmp_path / "own.toml")
     strict = {one.metric: one.instead for one in load_profile("strict").criteria if one.instead}
+    assert strict.pop("fluency") == "damage"
     assert strict == dict.fromkeys(("attack:first_token_prefix", "attack:value_prefix"), "attack:text_begun")
     plain = load_profile("standard").criteria[0]
     assert "instead" not in canonical_without_defaults(plain.model_dump(mode="json"))
@@ -748,21 +749,46 @@ def test_fluency_is_compared_on_the_same_rows() -> None:
     assert judge(load_profile("standard"), fluent([-1.0] * 3 + [None] * 7, reference)).outcome == "inconclusive"
 
 
-def test_the_model_before_lowers_the_level_of_an_answer_by_a_nat_at_most() -> None:
-    """A reference may answer with sentences where a sound deletion, and the model before, answer with names."""
-    reference = [-0.5] * 4 + [-3.0] * 4
-    for before, level in (
-        ([-1.2] * 4 + [-3.4] * 4, [-1.2] * 4 + [-3.4] * 4),
-        ([-6.0] * 8, [-1.5] * 4 + [-4.0] * 4),  # a code is improbable, and no rubbish may be so beside it
-        ([-0.1] * 8, reference),
-        ([-1.2] * 4 + [None] * 4, [-1.2] * 4 + [-3.0] * 4),
-    ):
-        found = outcome_of("fluency", fluent(level, reference, before))
-        assert (found.outcome, found.at_least) == ("pass", pytest.approx(sum(level) / 8 - 0.3))
-        assert f"the level, −{-sum(level) / 8:.2f}, is the reference's" in found.words
-        assert outcome_of("fluency", fluent([one - 0.4 for one in level], reference, before)).outcome == "fail"
-    missing = outcome_of("fluency", fluent([-1.0] * 8, [None] * 2 + [-1.0] * 6, [-9.0] * 2 + [-1.0] * 6))
-    assert missing.at_least == pytest.approx(-1.3), "of an answer that the reference has no fluency for there is none"
+def told_with(evidence: Evidence, tokens: dict[str, list[int]]) -> Evidence:
+    """The evidence with the number of judged tokens of each answer, by model."""
+
+    def of(metric: Metric) -> Metric:
+        if metric.name != "fluency" or metric.model not in tokens:
+            return metric
+        items = [
+            item.model_copy(update={"detail": {"tokens": count}})
+            for item, count in zip(metric.items, tokens[metric.model], strict=True)
+        ]
+        return metric.model_copy(update={"items": items})
+
+    return evidence.model_copy(update={"metrics": [of(metric) for metric in evidence.metrics]})
+
+
+@pytest.mark.parametrize("profile", ["standard", "strict"])
+@pytest.mark.parametrize("role", ["before", "reference"])
+def test_where_most_answers_are_names_damage_stands_in_for_fluency(profile: str, role: str) -> None:
+    """Of names fluency tells which they are: a model retrained a second time lies nats below the reference."""
+    names = fluent([-4.0] * 9, [-2.0] * 9, [-2.5] * 9)
+    of_names = told_with(names, {role: [4] * 7 + [5] * 2})
+    found, decided = outcome_of("fluency", of_names, profile), outcome_of("damage", of_names, profile).outcome == "pass"
+    assert (found.outcome, found.is_set_aside, found.replaced) == ("not computable", decided, decided)
+    assert decided is (profile == "standard"), "ten answers are too few for strict"
+    assert "answered with names or single words" in found.words
+    third = outcome_of("fluency", told_with(names, {role: [4] * 6 + [5] * 3}), profile)
+    assert (third.outcome, third.is_set_aside) == ("fail", False)
+    assert outcome_of("fluency", told_with(names, {"after": [1] * 9}), profile).outcome == "fail", "its own brevity"
+
+
+def test_names_are_left_out_of_fluency_and_set_aside_only_where_damage_is_decided() -> None:
+    few = told_with(fluent([-1.0] * 4 + [-9.0] * 2, [-1.0] * 6, [-1.0] * 6), {"reference": [9] * 4 + [2] * 2})
+    found = outcome_of("fluency", few)
+    assert (found.outcome, found.measured.value, found.at_least) == ("pass", -1.0, pytest.approx(-1.3))
+    names = told_with(fluent([-4.0] * 6, [-1.0] * 6, [-1.0] * 6), {"reference": [2] * 6})
+    bare = names.model_copy(update={"metrics": [m for m in names.metrics if m.name != "damage"]})
+    assert judge(load_profile("standard"), bare).outcome == "inconclusive"
+    assert not outcome_of("fluency", bare).is_set_aside
+    alone = told_with(fluent([-4.0] * 6, [], [-1.0] * 6), {"before": [2] * 6})
+    assert outcome_of("fluency", alone).replaced, "without a reference the model before tells"
 
 
 def test_broken_answers_do_not_widen_their_own_limit_without_end() -> None:

@@ -86,8 +86,8 @@ class Criterion(Limit):
     if_missing: Literal["inconclusive", "set aside"] = "inconclusive"
     """What a required criterion that has no value, or whose test shows nothing, does to the verdict."""
     instead: str | None = None
-    """The metric of the required criterion that stands in where no row is a question: if that one is passed or failed,
-    this one is set aside."""
+    """The metric of the required criterion that stands in where no row is a question or, for `fluency`, most answers
+    are names: if that one is passed or failed, this one is set aside."""
     interval: Literal["point", "bound"] | None = None
     """Overrides the profile's rule for this criterion."""
     why: str
@@ -176,7 +176,7 @@ class CriterionOutcome(Part):
     words: str
     """The decision in a sentence."""
     replaced: bool = False
-    """Whether no row is a question, and another criterion was decided instead (see `Criterion.instead`)."""
+    """Whether no row is one for this criterion, and another was decided instead (see `Criterion.instead`)."""
 
     @property
     def is_set_aside(self) -> bool:
@@ -263,7 +263,11 @@ def _find(name_or_path: str | Path) -> Path:
 
 def _refuse_forgetting_alone(demands: Demands, path: Path) -> None:
     """A model that answers nothing at all would meet a profile that demands only forgetting."""
-    binding = [c for c in demands.criteria if c.required and c.if_missing == "inconclusive" and not c.instead]
+    binding = [
+        c
+        for c in demands.criteria
+        if c.required and c.if_missing == "inconclusive" and (not c.instead or c.instead in LANGUAGE)
+    ]
     missing = sorted(LANGUAGE - {criterion.metric for criterion in binding})
     if not any(criterion.subset in UTILITY for criterion in binding):
         missing.append("kept utility (subset retain, neighbours, holdout or general)")

@@ -22,8 +22,8 @@ LOOSE_WORDS = {
 # Metrics between 0 and 1 that a model which never knew has near 0.
 PROBABILITIES = {"recall", "probability", "value_probability"}
 LEVEL = 0.025  # one-sided, that of a 95 % interval
-# Most that a criterion's `errors` grant (nats). Broken answers beside very fluent ones widen the interval: with 1.5
-# half as many again of the models with a third of their answers broken pass, and few more of the retrained ones.
+# Most that a criterion's `errors` grant (nats): broken answers beside very fluent ones widen the interval, and with it
+# what would be granted.
 MOST_GRANTED = {"fluency": 0.5}
 ROLES: dict[str, Role] = {str(role): role for role in ROLE_NAMES}
 # Metrics that are measured on holdout rows too, which may stand in for a reference.
@@ -116,8 +116,6 @@ def accepted(criterion: Criterion, evidence: Evidence) -> Accepted:
             continue
         if base.value is not None:
             found = _range(limit, criterion.comparison, base.value)
-            if criterion.metric == "fluency" and _source(limit) == "reference":
-                remark = f"the level, {number(base.value)}, is the reference's, or what the model before lowers it to"
             if not _bounds_nothing(found, criterion):
                 return replace(found, slack=criterion.slack, remark=remark, basis=limit.basis)
             base = Value.missing(f"a limit of {number(found.at_most)} ({limit.basis}) bounds nothing")

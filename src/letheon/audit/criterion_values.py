@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from letheon.audit.criteria import Criterion
-from letheon.audit.record.evidence import Attack, Curve, Evidence, Metric, Role, Value, level_of
+from letheon.audit.record.evidence import Attack, Curve, Evidence, Item, Metric, Role, Value, level_of
 from letheon.core.statistics import bootstrap_interval, estimate_mean
 
 AnyEvidence = TypeVar("AnyEvidence", bound=Evidence)
@@ -22,7 +22,8 @@ ROUNDING = 1e-9  # 0.95 x 1.0 and 0.95 differ in the last bit
 ARM = 1.96  # standard errors from an estimate to the end of its 95 % interval
 PAIRED = {"fluency", "perplexity"}
 COMPARED = 1 / 3  # least share of the answers that two models must both have a fluency for
-LOWER = 1.0  # nats per token by which the model before may lower the level of an answer's fluency
+LEAST_TOKENS = 5  # judged tokens of an answer whose fluency is that of language, and not of a name
+OF_NAMES = "more than two thirds of the questions are answered with names or single words"
 KNOWING = 0.5  # of what the model before recalls: a reference that recalls so much was not kept from the rows
 BESIDE_REFERENCE = {"forget_quality", "unlearning_depth"}  # metrics of a model that are computed with the reference
 # Relearning has taught its rows where their loss (nats per token) is at most this share of what it was, or this low.
@@ -70,9 +71,9 @@ def on_common_rows(evidence: AnyEvidence) -> AnyEvidence:
     """Return the evidence with the fluency of the model after, and of that which it is compared with, on the same rows.
 
     Answers that repeat their question, or are one token long, have none; a mean over the other rows would be that of
-    other questions. Where too few rows are left, fluency counts as not measured. Beside a reference the level of an
-    answer is that of the model before where it is less fluent, at most `LOWER` below the reference's: a sentence is
-    likelier per token than a name, and two retrained models differ in which of their answers are sentences.
+    other questions. Questions that the model before or the reference answers with a name or a single word are left out:
+    how probable such an answer is tells which name it is, and models that were retrained twice differ by nats. Where
+    too few rows are left, fluency counts as not measured.
     """
     found = {role: evidence.metric("fluency", "forget", role) for role in ROLE_NAMES}
     after, other = found["after"], found["reference"]
@@ -80,24 +81,35 @@ def on_common_rows(evidence: AnyEvidence) -> AnyEvidence:
         other = found["before"]
     if after is None or other is None or not after.items or not other.items:
         return evidence
-    known, levels, before = (_of_items(metric) for metric in (after, other, found["before"]))
-    levels = {name: max(min(level, before.get(name, level)), level - LOWER) for name, level in levels.items()}
-    common = [name for name in known if name in levels]
+    known, levels = _of_items(after), _of_items(other)
+    short = {item.id for metric in (other, found["before"]) if metric for item in metric.items if _is_short(item)}
+    common = [name for name in known if name in levels and name not in short]
+    least = COMPARED * len(after.items)
+    if len(common) == len(known) == len(levels) and len(common) >= least:
+        return evidence
+    names = len(after.items) - len(short) < least
 
     def on_rows(metric: Metric, values: dict[str, float]) -> Metric:
         few = "fewer than a third of the answers can be compared: the others are one token, or repeat their question"
         mean = estimate_mean([values[name] for name in common])
-        missing = mean.value is None or len(common) < COMPARED * len(after.items)
-        value = Value.missing(few) if missing else Value(value=mean.value, low=mean.low, high=mean.high, n=mean.n)
-        items = [item.model_copy(update={"value": values.get(item.id)}) for item in metric.items]
+        missing = mean.value is None or len(common) < least
+        reason = OF_NAMES if names else few
+        value = Value.missing(reason) if missing else Value(value=mean.value, low=mean.low, high=mean.high, n=mean.n)
+        items = [item.model_copy(update={"value": values[item.id]}) for item in metric.items if item.id in common]
         return metric.model_copy(update={"value": value, "items": items})
 
     changed = {id(after): on_rows(after, known), id(other): on_rows(other, levels)}
     return evidence.model_copy(update={"metrics": [changed.get(id(one), one) for one in evidence.metrics]})
 
 
-def _of_items(metric: Metric | None) -> dict[str, float]:
-    return {item.id: item.value for item in metric.items if item.value is not None} if metric else {}
+def _is_short(item: Item) -> bool:
+    """Whether an answer is a name, a single word or a piece of its question, by what its fluency was measured on."""
+    tokens = item.detail.get("tokens")  # records of earlier versions do not tell
+    return item.value is None or (isinstance(tokens, float | int) and tokens < LEAST_TOKENS)
+
+
+def _of_items(metric: Metric) -> dict[str, float]:
+    return {item.id: item.value for item in metric.items if item.value is not None}
 
 
 def measured(criterion: Criterion, model: Role, evidence: Evidence) -> Value:

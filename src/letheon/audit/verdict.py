@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from letheon.audit.criteria import Criterion, CriterionOutcome, Family, Outcome, Profile, Verdict, load_profile
 from letheon.audit.criterion_limits import LEVEL, Accepted, HolmTest, accepted, holm_tests
 from letheon.audit.criterion_values import (
+    OF_NAMES,
     ROUNDING,
     chance_of,
     knowing_reference,
@@ -76,11 +77,15 @@ def _interval_decides(criterion: Criterion, profile: Profile) -> bool:
 
 
 def _replaced(outcome: CriterionOutcome, others: Sequence[CriterionOutcome], evidence: Evidence) -> CriterionOutcome:
-    """Mark a criterion that fits no model, since no row is a question, where its stand-in was decided."""
+    """Mark a criterion that fits no model, since no row is a question or most answers are names, where its stand-in was
+    decided."""
     criterion = outcome.criterion
     values = [measured(criterion, "before", evidence).value, outcome.measured.value]
     of_questions = [one for one in evidence.attacks if one.unit == "share of facts" and one.name not in ON_TEXT]
-    if not criterion.instead or values != [None, None] or any(one.before.value is not None for one in of_questions):
+    fits = values != [None, None] or any(one.before.value is not None for one in of_questions)
+    if criterion.metric == "fluency":
+        fits = outcome.measured.reason != OF_NAMES
+    if not criterion.instead or fits:
         return outcome
     decided = any(one.criterion.metric == criterion.instead and one.outcome in ("pass", "fail") for one in others)
     return outcome.model_copy(update={"replaced": decided})

@@ -225,7 +225,11 @@ def _facts(role: Role, findings: ModelFindings, plan: AuditPlan, seed: int) -> I
 def _language(role: Role, judge: Judge, rows: Sequence[JudgedRow], seed: int) -> Iterator[Metric]:
     values = [row.fluency[role] for row in rows]
     items = [
-        Item(id=row.rows[role].example.id, value=value.value if value else None)
+        Item(
+            id=row.rows[role].example.id,
+            value=value.value if value else None,
+            detail={"tokens": value.tokens} if value else {},
+        )
         for row, value in zip(rows, values, strict=True)
     ]
     known = [value.value for value in values if value]
