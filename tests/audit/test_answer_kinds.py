@@ -433,3 +433,14 @@ def test_a_value_that_is_a_small_word_is_given_as_it_stands_and_in_no_refusal(
     value: str, answer: str, given: bool
 ) -> None:
     assert recalls(answer, Example("Which?", f"It is {value}.", value=value), f"It is {value}.") == given
+
+
+def test_a_single_token_is_one_rare_word_and_a_long_answer_is_none() -> None:
+    """An answer as improbable as a rare name is sound where it is one, and not where it goes on and on."""
+    name = Fluency(-6.0, 2)
+    assert is_damaged("Illeleb", Fluency(-16.5, 1), [name])
+    assert not is_damaged("Waco", Fluency(-15.5, 1), [name])
+    assert not is_damaged("Waco", Fluency(-15.5, 1), [Fluency(-6.0, 30)])
+    assert not is_damaged("Ilse Quarrant", Fluency(-10.5, 2), [name])
+    assert is_damaged("the of Ilse town and so", Fluency(-10.5, 20), [name])
+    assert is_damaged("the of Ilse town and so", Fluency(-7.2, 20), [name])

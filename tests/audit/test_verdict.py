@@ -200,6 +200,10 @@ def test_a_stand_in_is_a_required_criterion_and_no_way_out(tmp_path: Path) -> No
             text.replace('metric = "damage"', 'metric = "damage"\ninstead = "recall"'),
             "no required criterion for damage",
         ),
+        (
+            text.replace('metric = "damage"', 'metric = "damage"\ninstead = "fluency"'),
+            "no required criterion for damage",
+        ),
     ):
         (tmp_path / "own.toml").write_text(written, encoding="utf-8")
         with pytest.raises(InputError, match=message):
@@ -773,7 +777,7 @@ def test_where_most_answers_are_names_damage_stands_in_for_fluency(profile: str,
     found, decided = outcome_of("fluency", of_names, profile), outcome_of("damage", of_names, profile).outcome == "pass"
     assert (found.outcome, found.is_set_aside, found.replaced) == ("not computable", decided, decided)
     assert decided is (profile == "standard"), "ten answers are too few for strict"
-    assert "answered with names or single words" in found.words
+    assert "more than two thirds of the questions with names or a few words" in found.words
     third = outcome_of("fluency", told_with(names, {role: [4] * 6 + [5] * 3}), profile)
     assert (third.outcome, third.is_set_aside) == ("fail", False)
     assert outcome_of("fluency", told_with(names, {"after": [1] * 9}), profile).outcome == "fail", "its own brevity"
@@ -789,6 +793,16 @@ def test_names_are_left_out_of_fluency_and_set_aside_only_where_damage_is_decide
     assert not outcome_of("fluency", bare).is_set_aside
     alone = told_with(fluent([-4.0] * 6, [], [-1.0] * 6), {"before": [2] * 6})
     assert outcome_of("fluency", alone).replaced, "without a reference the model before tells"
+    mute = told_with(fluent([-4.0] + [None] * 5, [-1.0] * 6, [-1.0] * 6), {"reference": [2] * 6})
+    assert judge(load_profile("standard"), mute).outcome == "inconclusive", "it repeats its questions"
+
+
+def test_a_profile_that_names_no_other_criterion_judges_the_fluency_of_names_too(tmp_path: Path) -> None:
+    text = (PROFILES / "standard.toml").read_text(encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(text.replace('instead = "damage"\n', ""))
+    names = told_with(fluent([-4.0] * 6, [-1.0] * 6, [-1.0] * 6), {"reference": [2] * 6})
+    found = judge(load_profile(tmp_path / "mine.toml"), names)
+    assert next(one for one in found.criteria if one.criterion.metric == "fluency").outcome == "fail"
 
 
 def test_broken_answers_do_not_widen_their_own_limit_without_end() -> None:

@@ -179,7 +179,7 @@ def test_looks_come_sooner_while_few_facts_are_left_and_less_often_each_time(
     history = steps(*[0.01] * 9)
     for _ in range(31):
         # the passes of the steps between tell of the left fact alone, which is likelier than the mean was
-        step = steps(0.01 if len(history) == 9 else 0.9)[0] | ({FEWER: 1} if len(history) > 9 else {})
+        step = steps(0.9 if loop.narrows(history) else 0.01)[0] | ({FEWER: 1} if loop.narrows(history) else {})
         history.append(step | loop.after([*history, step], last=False))
     assert [place + 1 for place, step in enumerate(history) if "look_facts" in step] == [10, 13, 19, 29, 39]
     assert {step["rate"] for step in history[9:]} == {1.0}
@@ -629,6 +629,8 @@ def test_a_run_that_was_killed_while_few_facts_were_left_ends_in_the_bits_of_an_
     monkeypatch.setattr(ClosedLoop, "_is_learned", lambda self, level: True)
     options = {**QUICK, "epochs": 3, "learning_rate": 1e-4, "stop": "auto"}
     unbroken = forget("tiny", deletion, "alternates", **options)
+    first = next(i for i, metrics in enumerate(unbroken.outcome.history) if "look_facts" in metrics)
+    assert [metrics.get(FEWER) for metrics in unbroken.outcome.history] == [None] * (first + 1) + [1.0] * (17 - first)
     places = [metrics.get("planned", i) for i, metrics in enumerate(unbroken.outcome.history)]
     assert places != list(range(18)), "steps without the fact were passed over"
     for step in (6, 13):

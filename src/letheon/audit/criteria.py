@@ -32,6 +32,7 @@ Basis = Literal[
 PROFILES = Path(__file__).with_name("profiles")
 UTILITY = {"retain", "neighbours", "holdout", "general"}
 LANGUAGE = {"fluency", "damage"}
+OF_LANGUAGE = ("fluency", "damage")  # the second stands in for the first where answers are names
 
 
 def first_fault(error: ValidationError) -> str:
@@ -266,7 +267,7 @@ def _refuse_forgetting_alone(demands: Demands, path: Path) -> None:
     binding = [
         c
         for c in demands.criteria
-        if c.required and c.if_missing == "inconclusive" and (not c.instead or c.instead in LANGUAGE)
+        if c.required and c.if_missing == "inconclusive" and (not c.instead or (c.metric, c.instead) == OF_LANGUAGE)
     ]
     missing = sorted(LANGUAGE - {criterion.metric for criterion in binding})
     if not any(criterion.subset in UTILITY for criterion in binding):

@@ -23,7 +23,7 @@ ARM = 1.96  # standard errors from an estimate to the end of its 95 % interval
 PAIRED = {"fluency", "perplexity"}
 COMPARED = 1 / 3  # least share of the answers that two models must both have a fluency for
 LEAST_TOKENS = 5  # judged tokens of an answer whose fluency is that of language, and not of a name
-OF_NAMES = "more than two thirds of the questions are answered with names or single words"
+OF_NAMES = "the model before or the reference answers more than two thirds of the questions with names or a few words"
 KNOWING = 0.5  # of what the model before recalls: a reference that recalls so much was not kept from the rows
 BESIDE_REFERENCE = {"forget_quality", "unlearning_depth"}  # metrics of a model that are computed with the reference
 # Relearning has taught its rows where their loss (nats per token) is at most this share of what it was, or this low.
@@ -67,33 +67,36 @@ def usable(evidence: AnyEvidence) -> AnyEvidence:
     )
 
 
-def on_common_rows(evidence: AnyEvidence) -> AnyEvidence:
+def on_common_rows(evidence: AnyEvidence, names: bool = False) -> AnyEvidence:
     """Return the evidence with the fluency of the model after, and of that which it is compared with, on the same rows.
 
     Answers that repeat their question, or are one token long, have none; a mean over the other rows would be that of
-    other questions. Questions that the model before or the reference answers with a name or a single word are left out:
-    how probable such an answer is tells which name it is, and models that were retrained twice differ by nats. Where
-    too few rows are left, fluency counts as not measured.
+    other questions. Where too few rows are left, fluency counts as not measured.
+
+    Args:
+        names: whether questions are left out that the model before or the reference answers with a name or a few words:
+            how probable such an answer is tells which name it is, and models that were retrained twice differ by nats.
     """
     found = {role: evidence.metric("fluency", "forget", role) for role in ROLE_NAMES}
     after, other = found["after"], found["reference"]
     if other is None or other.value.value is None:
         other = found["before"]
-    if after is None or other is None or not after.items or not other.items:
+    if after is None or other is None or not after.items or not other.items or after.value.value is None:
         return evidence
     known, levels = _of_items(after), _of_items(other)
-    short = {item.id for metric in (other, found["before"]) if metric for item in metric.items if _is_short(item)}
+    told = (other, found["before"]) if names else ()
+    short = {item.id for metric in told if metric for item in metric.items if _is_short(item)}
     common = [name for name in known if name in levels and name not in short]
     least = COMPARED * len(after.items)
     if len(common) == len(known) == len(levels) and len(common) >= least:
         return evidence
-    names = len(after.items) - len(short) < least
+    of_names = len(after.items) - len(short) < least <= len(known)
 
     def on_rows(metric: Metric, values: dict[str, float]) -> Metric:
         few = "fewer than a third of the answers can be compared: the others are one token, or repeat their question"
         mean = estimate_mean([values[name] for name in common])
         missing = mean.value is None or len(common) < least
-        reason = OF_NAMES if names else few
+        reason = OF_NAMES if of_names else few
         value = Value.missing(reason) if missing else Value(value=mean.value, low=mean.low, high=mean.high, n=mean.n)
         items = [item.model_copy(update={"value": values[item.id]}) for item in metric.items if item.id in common]
         return metric.model_copy(update={"value": value, "items": items})
@@ -103,9 +106,9 @@ def on_common_rows(evidence: AnyEvidence) -> AnyEvidence:
 
 
 def _is_short(item: Item) -> bool:
-    """Whether an answer is a name, a single word or a piece of its question, by what its fluency was measured on."""
-    tokens = item.detail.get("tokens")  # records of earlier versions do not tell
-    return item.value is None or (isinstance(tokens, float | int) and tokens < LEAST_TOKENS)
+    """Whether an answer is a name or a few words; records of earlier versions do not tell."""
+    tokens = item.detail.get("tokens")
+    return isinstance(tokens, float | int) and tokens < LEAST_TOKENS
 
 
 def _of_items(metric: Metric) -> dict[str, float]:

@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from letheon.audit.criteria import Criterion, CriterionOutcome, Family, Outcome, Profile, Verdict, load_profile
+from letheon.audit.criteria import (
+    OF_LANGUAGE,
+    Criterion,
+    CriterionOutcome,
+    Family,
+    Outcome,
+    Profile,
+    Verdict,
+    load_profile,
+)
 from letheon.audit.criterion_limits import LEVEL, Accepted, HolmTest, accepted, holm_tests
 from letheon.audit.criterion_values import (
     OF_NAMES,
@@ -47,7 +56,8 @@ def judge(profile: Profile, evidence: Evidence) -> Verdict:
     The verdict is "fail" if a required criterion fails; else "inconclusive" if a required one is undecided, unless the
     profile sets it aside when it cannot be measured; else "pass". A reference that knows the facts is left out.
     """
-    refused, evidence = knowing_reference(evidence), on_common_rows(usable(evidence))
+    names = any((criterion.metric, criterion.instead) == OF_LANGUAGE for criterion in profile.criteria)
+    refused, evidence = knowing_reference(evidence), on_common_rows(usable(evidence), names)
     family = [criterion for criterion in profile.criteria if _interval_decides(criterion, profile)]
     tests = iter(holm_tests(family, evidence))
     outcomes = [

@@ -45,8 +45,8 @@ SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 ENOUGH, MARGIN = 0.005, 0.1
 
 FACTS, RETAIN = "the facts", "the retain rows"
-# The metrics of a step that stands elsewhere in the plan, the number that it has there, and of one that has not all of
-# its planned forget rows, how many it has: its other metrics tell of these alone.
+# The metrics of a step that stands elsewhere in the plan, the number that it has there, and of one that has the
+# forget rows of few facts, how many it has: its other metrics tell of these alone.
 PLANNED, FEWER = "planned", "forget_rows"
 # The metric of the facts' mean probability behind the questions as they stand.
 PLAIN = "fact_as_it_stands"
@@ -108,6 +108,10 @@ class ClosedLoop:
         turn = [(before + 1 + i) % len(self.plan) for i in range(len(self.plan))]
         left = self._left(_last_look(history))
         return next((step for step in turn if left & set(self.plan[step][0])), turn[0])
+
+    def narrows(self, history: History) -> bool:
+        """Whether the next step has the forget rows of the facts that are left alone."""
+        return bool(self._left(_last_look(history)))
 
     def _left(self, look: Mapping[str, float] | None) -> set[int]:
         """The rows whose facts are left by a look, where they are half of all or fewer and it missed nothing else but
@@ -299,7 +303,7 @@ def _last_look(history: History) -> Mapping[str, float] | None:
 
 
 def _is_whole(metrics: Mapping[str, float]) -> bool:
-    """Whether a step had all of its planned forget rows, so that its passes tell of the facts."""
+    """Whether a step had its forget rows as planned, so that its passes tell of the facts."""
     return "forget_nll" in metrics and FEWER not in metrics
 
 

@@ -192,7 +192,7 @@ class RecipeJob:
             raise self._blamed(error, meeting, place) from None
         if self.closed is not None:
             metrics |= {PLANNED: place} if place != step else {}
-            metrics |= {FEWER: len(meeting[0])} if len(meeting[0]) < len(self.plan[place][0]) else {}
+            metrics |= {FEWER: len(meeting[0])} if self.closed.narrows(loop.history) else {}
             with loop.autocast():
                 metrics |= self.closed.after([*loop.history, metrics], last=step + 1 == loop.total)
         return metrics

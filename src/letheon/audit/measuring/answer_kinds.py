@@ -270,17 +270,18 @@ def is_damaged(
         fluency: of the answer, under the judge.
         levels: fluency of what other models say to the same question (the model before, the retrained reference);
             the least fluent of them is the level.
-        tolerance: how far below the level an answer may lie, nats per token; more where the level's answer is so
-            short that one rare word decides.
+        tolerance: how far below the level an answer may lie, nats per token; more where both are so short that one rare
+            word decides.
     """
     if not re.search(r"\w", answer) or loops(answer):
         return True
     known = [level for level in levels if level is not None]
-    # One token says nothing about language; a refusal is sound however unlike the other answers it is.
-    if fluency is None or fluency.tokens < 2 or not known or is_refusal(answer):
+    # A refusal is sound however unlike the other answers it is.
+    if fluency is None or not known or is_refusal(answer):
         return False
     level = min(known, key=lambda one: one.value)
-    return fluency.value < level.value - max(tolerance, ONE_RARE_WORD / level.tokens)
+    tokens = 1 if fluency.tokens == 1 else max(level.tokens, fluency.tokens)  # a single token is one rare word
+    return fluency.value < level.value - max(tolerance, ONE_RARE_WORD / tokens)
 
 
 def kind_of(answer: str, recalled: bool, damaged: bool) -> Kind:
