@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 
 from letheon.core.errors import InputError
 from letheon.core.runs import utc_now
+from letheon.core.write_ahead import use_write_ahead_log
 from letheon.page.entries import Entry, catalogue_entries, plain_title
 
 Fate = Literal["new", "known", "changed"]
@@ -94,7 +95,7 @@ class Shelf:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = self._connect()
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            use_write_ahead_log(self._connection, WAIT_SECONDS)
             self._migrate()
         except (sqlite3.DatabaseError, OSError) as error:
             raise InputError(f"{path} cannot be opened as a shelf: {error}", "choose another --shelf") from None

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from letheon.core.errors import InputError, LetheonError
+from letheon.core.write_ahead import use_write_ahead_log
 from letheon.recall.entries import Entry, problem_of
 from letheon.recall.table import Table, ranked
 
@@ -83,7 +84,7 @@ class Store:
         tables = {name for (name,) in self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if tables and "about" not in tables:
             raise InputError(f"{self.path} is a database of something else", "choose another file")
-        self.connection.execute("PRAGMA journal_mode = WAL")
+        use_write_ahead_log(self.connection, WAIT_SECONDS)
         self.connection.execute("PRAGMA synchronous = FULL")
         self.connection.execute("PRAGMA secure_delete = ON")
         self.connection.execute("PRAGMA temp_store = MEMORY")  # sorted and vacuumed rows leave no temporary files

@@ -28,6 +28,7 @@ from letheon.audit.ledger.signing import PRIVATE, Signer, Verifier, read_signer
 from letheon.core.atomic import unwritable
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.runs import utc_now
+from letheon.core.write_ahead import use_write_ahead_log
 
 FILE = "ledger.db"
 # Seconds that a writer waits for another one; an entry takes milliseconds, an audit's files some seconds.
@@ -264,7 +265,8 @@ def _entry(**fields: Any) -> Entry:
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
     connection.text_factory = bytes  # a changed byte may be no UTF-8: it is for `verify` to say so
-    for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
+    use_write_ahead_log(connection, PATIENCE)
+    for setting in ("synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
         connection.execute(f"PRAGMA {setting}")
     return connection
 
