@@ -98,7 +98,7 @@ def on_common_rows(evidence: AnyEvidence, names: bool = False) -> AnyEvidence:
         missing = mean.value is None or len(common) < least
         reason = OF_NAMES if of_names else few
         value = Value.missing(reason) if missing else Value(value=mean.value, low=mean.low, high=mean.high, n=mean.n)
-        items = [item.model_copy(update={"value": values[item.id]}) for item in metric.items if item.id in common]
+        items = [item for item in metric.items if item.id in common]
         return metric.model_copy(update={"value": value, "items": items})
 
     changed = {id(after): on_rows(after, known), id(other): on_rows(other, levels)}

@@ -124,8 +124,8 @@ class ClosedLoop:
     def step(self, history: History, meeting: PairIndices) -> PairIndices:
         """The forget and retain rows of the next step, given those that are planned.
 
-        Where few facts are left, a step has the forget rows of these alone; where a step repairs, none. Beside the
-        retain rows that are planned stand as many of those that the last look found lost.
+        Where few facts are left, a step has the forget rows of these alone; where a step repairs, it has none. The step
+        has its planned retain rows, and as many again of those that the last look found lost.
         """
         look = _last_look(history)
         left = self._left(look)
