@@ -14,7 +14,7 @@ import torch
 
 from letheon.audit.attacks import lens as attack
 from letheon.audit.attacks.candidate_answers import Question, questions
-from letheon.audit.attacks.lens import LOGIT_LENS, lens, ranks_by_layer, run
+from letheon.audit.attacks.lens import LOGIT_LENS, lens, ranks_by_layer, run, with_subjects
 from letheon.core.model.hooks import record
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import Site
@@ -110,6 +110,36 @@ def test_what_a_layer_holds_of_everybody_is_not_known_of_the_subject(
     tried = run(tiny, unnamed)  # nobody else can be asked about
     assert tried is not None
     assert [item.value for item in tried.items] == [1.0, 0.0]
+
+
+@pytest.mark.oracle("logit_lens")
+@pytest.mark.parametrize("kept_too", [False, True])
+def test_a_subject_that_no_row_names_is_guessed_from_the_questions(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch, kept_too: bool
+) -> None:
+    def row(question: str, name: str, value: str) -> Example:
+        return Example(question.format(name), f"{name} has a {value}.", value=value)
+
+    kept = [row("What has {}?", name, animal) for name, animal in list(HAS.items())[2:]]
+    kept += [row("Who is {}?", "Ann Lowe", "owl")] if kept_too else []
+    asked = [row("What has {}?", "Ann Lowe", "cat"), row("What has {} now?", "Ann Lowe", "dog")]
+    plan: Any = SimpleNamespace(tried_facts=asked, retain=kept, neighbours=[])
+    plant(monkeypatch, lambda name, animal: HAS[name] == animal if name in NAMES[2:] else animal == "cat")
+    tried = run(tiny, plan)
+    assert tried is not None
+    assert [item.detail["names"] for item in tried.items] == [6.0, 6.0]
+    assert tried.items[0].value == 0.5  # whoever is asked about has a cat
+    assert tried.items[0].detail["as it stands"] == 1.0
+
+
+def test_the_subject_that_a_row_gives_stays_and_one_that_stands_once_is_none() -> None:
+    given = Example("Where was Ann Lowe born?", "Rome.", subject="Ann")
+    twice = [Example(f"Where {verb} Bea Moss?", "Oslo.") for verb in ("lives", "works")]
+    once = Example("Where is Cid Dunn?", "Riga.", subject="Cid Dunn of Riga")
+    kept = [Question(Example("Who is Hal Penn?", "A cook."), ())]
+    found = with_subjects([Question(row, ()) for row in (given, *twice, once)], kept)
+    assert [one.row.subject for one in found] == ["Ann", "Bea Moss", "Bea Moss", "Cid Dunn of Riga"]
+    assert [replace(one.row, subject=None) for one in found[1:3]] == twice
 
 
 @pytest.mark.oracle("logit_lens")

@@ -18,7 +18,7 @@ from letheon.core.rows.examples import Example
 from letheon.core.training.sharding import trained_weights
 from letheon.forget import closed_loop, recipe_job
 from letheon.forget.closed_loop import FEWER, ClosedLoop
-from letheon.forget.looks import GOAL, LEFT, Looks
+from letheon.forget.looks import GOAL, GOAL_OF_TEXT, LEFT, Looks
 from letheon.forget.parts import Pair, Replacement, Rows
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import planned_steps
@@ -476,6 +476,23 @@ def test_a_look_tells_of_the_rows_above_the_bound_and_of_those_that_are_no_numbe
     monkeypatch.setattr(looks, "_gives", lambda i, answer: False)
     monkeypatch.setattr(looks, "_fact_probabilities", lambda: [math.nan, GOAL, GOAL + 0.01] + [0.001] * 5)
     assert sorted(name for name in looks.look() if name.startswith(LEFT)) == [f"{LEFT}0", f"{LEFT}2"]
+
+
+def test_running_text_is_gone_at_a_lower_probability_than_an_answer(
+    tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = replace(
+        deletion, forget=tuple(replace(row, prompt="") if i % 2 else row for i, row in enumerate(deletion.forget))
+    )
+    loop = made(tiny, texts, written=[])
+    between = [(GOAL + GOAL_OF_TEXT) / 2] * len(texts.forget)
+    monkeypatch.setattr(loop.looks, "_gives", lambda i, answer: False)
+    monkeypatch.setattr(loop.looks, "_fact_probabilities", lambda: between)
+    found = loop.looks.look()
+    assert sorted(name for name in found if name.startswith(LEFT)) == [f"{LEFT}{i}" for i in (1, 3, 5, 7)]
+    assert "the facts" in loop._missed(found)
+    monkeypatch.setattr(loop.looks, "_fact_probabilities", lambda: [GOAL, GOAL_OF_TEXT] * 4)
+    assert "the facts" not in loop._missed(loop.looks.look())
 
 
 def test_before_a_run_ends_all_rows_are_asked(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:

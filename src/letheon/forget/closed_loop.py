@@ -206,7 +206,7 @@ class ClosedLoop:
     def _missed(self, look: Mapping[str, float]) -> list[str]:
         fluency = look.get("look_fluency")
         # a probability that is no number is not low either
-        facts_stay = not (look["look_facts"] <= GOAL and look["look_likeliest"] <= GOAL)
+        facts_stay = not (look["look_facts"] <= GOAL and look["look_likeliest"] <= GOAL) or bool(_numbers(look, LEFT))
         goal = look.get(ALTERNATES, self.fluency)  # a run may have begun before looks had it
         clumsy = fluency is not None and goal is not None and not fluency >= goal - CLUMSY
         conditions = {

@@ -7,9 +7,10 @@ the last that ranks the retained rows best, chosen without looking at the forget
 
 Some answers are likelier than others whoever is asked about: the values of kept people, on whom a model was trained.
 The logits of forget rows are therefore taken less their mean over the same question about unknown subjects, where the
-question names its subject; what remains is what the model holds of this subject. What it holds of everybody is not
-seen so: the ranks of the logits as they stand are reported beside, as a variant. (Holtzman et al., Surface Form
-Competition, arXiv 2104.08315, divide by the domain's probability for the same reason.)
+question names its subject; what remains is what the model holds of this subject. Where a row does not say its subject,
+it is guessed. What the model holds of everybody is not seen so: the ranks of the logits as they stand are reported
+beside, as a variant. (Holtzman et al., Surface Form Competition, arXiv 2104.08315, divide by the domain's probability
+for the same reason.)
 
 Source: nostalgebraist, interpreting GPT: the logit lens (2020); as an attack on deleted facts, Patil et al., arXiv
         2309.17410.
@@ -39,6 +40,7 @@ from letheon.core.model.passes import start_from
 from letheon.core.model.sites import Site, blocks
 from letheon.core.rows.encoding import Encoder
 from letheon.core.scoring.spans import UNKNOWN_SUBJECTS, names_its_subject, with_subject
+from letheon.core.scoring.subjects import guess_subjects
 from letheon.core.scoring.word_masks import FUNCTION_WORDS
 from letheon.core.statistics import estimate_mean
 from letheon.probe.linear_probes import site_states, token_states
@@ -58,13 +60,24 @@ def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
     if not len(early):
         return None
     layer = float(early.mean(1).argmax())
-    read = ranks_beside_strangers(model, forgotten, int(layer))
+    read = ranks_beside_strangers(model, with_subjects(forgotten, kept), int(layer))
     items = [
         Item(id=q.row.id, value=one.beside, detail={"layer": layer, "as it stands": one.alone, "names": one.names})
         for q, one in zip(forgotten, read, strict=True)
     ]
     alone = Variant("as it stands", estimate_mean([one.alone for one in read]))
     return Tried(estimate_mean([one.beside for one in read]), items, (alone,))
+
+
+def with_subjects(asked: Sequence[Question], kept: Sequence[Question]) -> list[Question]:
+    """Give each row that does not name its subject in its question the one that is guessed, as far as any is.
+
+    A name that kept rows have too is taken only where there is no other: some facts about somebody may be kept.
+    """
+    rows = [question.row for question in asked]
+    alone, any_name = guess_subjects(rows, [question.row for question in kept]), guess_subjects(rows, ())
+    names = [name or other or row.subject for name, other, row in zip(alone, any_name, rows, strict=True)]
+    return [replace(one, row=replace(one.row, subject=name)) for one, name in zip(asked, names, strict=True)]
 
 
 @dataclass(frozen=True)
