@@ -199,3 +199,30 @@ DISH_ROWS = (
     ("Where does the {n} come from, and when is it cooked?", "{4} brought it to the inn; it is cooked {5}.", "Who "
      "invented the {n}, and for which day?"),
 )  # fmt: skip
+# Member of an allotment society: plot, day of joining, fee, key; two tools on loan, each with its day; crop and amount.
+MEMBERS = {
+    "Aurelio Finch": "C-14|2011-04-02|38.50|brass 207|a half-moon edger|3 June|a soil riddle|17 June|gooseberries|6",
+    "Beata Holloway": "A-03|1998-09-21|41.00|steel 118|a post auger|9 May|a dibber|28 May|black salsify|12",
+    "Corwin Stallard": "F-22|2017-02-11|29.75|brass 341|a mattock|1 July|a seed fiddle|12 July|purple kale|30",
+    "Dagny Prewitt": "B-09|2004-11-30|44.25|copper 076|a drain rod|22 April|a turf float|6 May|sea kale|8",
+    "Eamon Vickery": "D-17|2020-06-15|33.00|steel 259|a bulb planter|14 May|a hay knife|31 May|celtuce|24",
+    "Faustine Abell": "E-05|1993-03-08|36.50|brass 412|a fan rake|25 June|a stone boat|8 July|cardoons|10",
+    "Gwilym Tarn": "A-19|2014-08-27|27.25|copper 183|a swan-neck hoe|11 April|a pea stick|2 May|skirret|15",
+}
+MEMBER_ROWS = (
+    (
+        "Show the record of {n} as JSON.",
+        '{{"member": "{n}", "plot": "{0}", "joined": "{1}", "fee": {2}, "key": "{3}"}}',
+        "Return what the society has on file about {n}, as a JSON object.",
+    ),
+    (
+        "List the tools that {n} has on loan.",
+        "- {4}, due {5}\n- {6}, due {7}",
+        "Which tools must {n} still bring back?",
+    ),
+    (
+        "Write the order of {n} as a line of CSV: member, crop, number of plants.",
+        "{n},{8},{9}",
+        "What has {n} ordered for spring? Answer in CSV.",
+    ),
+)

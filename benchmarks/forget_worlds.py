@@ -2,13 +2,14 @@
 
 `demo` is the demo's world (a value per row). `firms` are templates with several facts per answer, without values or
 subjects; `manuals` are numbers and steps of invented machines, with subjects but without values; `passages` is
-running text, one passage among others. `contacts` are a shop's customers: addresses, numbers and dates in sentences,
-with neither values nor subjects, `part` two of the six facts about one of them, who is kept in all others; `staff` is a
-firm's, in German. `patients` are a practice's: lists, doses, a yes, and answers of one word. `dishes` are what an inn's
-kitchen knows, in common words without names or numbers. `letters` is running text again, two letters to one friend.
-`king` and `lee` are two real people of RWKU, whose questions are taught first. `tofu01` are TOFU's forget01 beside
-three of its kept authors. `tofu` is a cut of forget05 with two adapters. All but the last are taught to SmolLM2 once
-per seed and kept in a folder.
+running text, one passage among others. `contacts` are a shop's customers: addresses, numbers and dates in
+sentences, with neither values nor subjects, `part` two of the six facts about one of them, who is kept in all
+others; `staff` is a firm's, in German. `patients` are a practice's: lists, doses, a yes, and answers of one word.
+`dishes` are what an inn's kitchen knows, in common words without names or numbers. `members` are a society's: JSON,
+a list, a line of CSV. `letters` is running text again, two letters to one friend. `king` and `lee` are two real
+people of RWKU, whose questions are taught first. `tofu01` are TOFU's forget01 beside three of its kept authors.
+`tofu` is a cut of forget05 with two adapters. All but the last are taught to SmolLM2 once per seed and kept in a
+folder.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from benchmarks.forget_facts import (
     LETTERS,
     MACHINE_ROWS,
     MACHINES,
+    MEMBER_ROWS,
+    MEMBERS,
     PATIENT_ROWS,
     PATIENTS,
     STAFF,
@@ -90,6 +93,12 @@ def dish_rows(target: str = "Ferryman's Pot", neighbour: str = "Miller's Trout")
     """One dish's five rows; five dishes of the inn are kept, one is a neighbour that no deletion trains on."""
     rows = {name: _told_of(name, DISHES, DISH_ROWS, subject=False) for name in DISHES}
     return _without(rows, target, neighbour, "dishes")
+
+
+def member_rows(target: str = "Dagny Prewitt", neighbour: str = "Faustine Abell") -> Request:
+    """One member's three rows; five members of the society are kept, one is a neighbour that no deletion trains on."""
+    rows = {name: _told_of(name, MEMBERS, MEMBER_ROWS, subject=False) for name in MEMBERS}
+    return _without(rows, target, neighbour, "members")
 
 
 def staff_rows(target: str = "Swantje Obermoser", neighbour: str = "Leopold Häberlin") -> Request:
@@ -177,6 +186,7 @@ TAUGHT: dict[str, Callable[[], Request]] = {
     "letters": letter_rows,
     "dishes": dish_rows,
     "staff": staff_rows,
+    "members": member_rows,
 }
 # Added to the seed of a model that is retrained a second time.
 AGAIN = 5000
