@@ -28,7 +28,6 @@ from letheon.core.scoring.decoding import Ask
 from letheon.core.scoring.generation import generate_ids
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.spans import UNKNOWN_SUBJECTS
-from letheon.core.scoring.subjects import guess_subjects
 from letheon.core.scoring.token_trees import Question as TokenQuestion
 from letheon.core.scoring.word_masks import word_masks
 from letheon.core.scoring.word_probability import fact_probabilities
@@ -58,6 +57,7 @@ from letheon.forget.objectives.alternates.own_answers import alternate_answers
 from letheon.forget.objectives.alternates.strangers import (
     STRANGERS,
     gives,
+    guess_subjects,
     unused_names,
     with_name,
     words_of_facts,

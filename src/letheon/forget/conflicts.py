@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.spans import WORD
-from letheon.core.scoring.subjects import guess_subjects, names_in
-from letheon.forget.objectives.alternates.strangers import gives, words_of_facts
+from letheon.forget.objectives.alternates.strangers import gives, guess_subjects, names_in, words_of_facts
 from letheon.forget.request import Request
 
 SHOWN = 5

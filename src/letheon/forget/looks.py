@@ -21,17 +21,21 @@ from letheon.core.scoring.generation import without_thought
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.overlap import rouge_l_recall
 from letheon.core.scoring.said import says
-from letheon.core.scoring.subjects import guess_subjects
 from letheon.core.scoring.word_probability import fact_probability
 from letheon.core.training.sharding import trained_weights
-from letheon.forget.objectives.alternates.strangers import parts_in, parts_of_code, unused_names, words_of_facts
+from letheon.forget.objectives.alternates.strangers import (
+    guess_subjects,
+    parts_in,
+    parts_of_code,
+    unused_names,
+    words_of_facts,
+)
 from letheon.forget.parts import Rows
 
 # Rows that are asked greedily.
 ASKED = 8
-# Largest probability of a fact that is gone, of a running text's facts, and the metric of one that is not, with its
-# row's number behind it. A text's words tell the ones that follow, and no other form of it is unlearned: of two letters
-# left at .018 and .002 one came back when a few steps taught the other, and of two at .004 neither (letters, seed 2).
+# Largest probability of a fact that is gone, of a running text's facts (decisions/0004), and the metric of one that is
+# not, with its row's number behind it.
 GOAL, GOAL_OF_TEXT, LEFT = 0.02, 0.005, "look_left_"
 # A retain row is lost if one of its tokens was likelier than not before and is below UNLIKELY now; its metric has its
 # number behind it.

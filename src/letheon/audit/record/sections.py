@@ -110,9 +110,9 @@ def recalls_little(findings: FindingsByRole) -> bool:
 
 def achieved(before: Value, after: Value, reference: Value | None, chance: float) -> tuple[bool, Achieved]:
     """Return whether an attack is informative, and its outcome; see the fields of `Attack`."""
-    if not _least(before) > chance:
-        return False, "uninformative"
     level = level_of(chance, reference)
+    if not _least(before) > (max(chance, level) if chance > 0 else 0):
+        return False, "uninformative"
     if after.value is None:
         return True, "undecided"
     if not after.value > level:

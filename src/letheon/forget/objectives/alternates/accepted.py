@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.said import says
 from letheon.core.scoring.spans import WORD
-from letheon.core.scoring.subjects import names_in
 from letheon.core.scoring.word_masks import FUNCTION_WORDS
 from letheon.core.scoring.word_probability import PART
-from letheon.forget.objectives.alternates.strangers import gives, with_name
+from letheon.forget.objectives.alternates.strangers import gives, names_in, with_name
 
 # Largest share of other letters in the answer to a question in ASCII.
 FOREIGN = 0.1

@@ -11,7 +11,6 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded, Encoder
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
-from letheon.core.scoring.subjects import guess_subjects
 from letheon.core.scoring.word_probability import PART
 from letheon.forget.objectives.alternates.accepted import Question, endings_of_names, fact_of, numbers_of
 from letheon.forget.objectives.alternates.own_answers import alternate_answers
@@ -22,6 +21,7 @@ from letheon.forget.objectives.alternates.question_forms import (
     with_found_values,
 )
 from letheon.forget.objectives.alternates.strangers import (
+    guess_subjects,
     in_both_spellings,
     parts_in,
     told_beside,

@@ -30,11 +30,11 @@ from letheon.core.rows.encoding import Batch, Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Scores, score
-from letheon.core.scoring.subjects import guess_subjects
 from letheon.core.scoring.word_probability import fact_probabilities
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, that_fit, write_alternates
 from letheon.forget.objectives.alternates.kept import Levels, lost
 from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of, with_found_values
+from letheon.forget.objectives.alternates.strangers import guess_subjects
 from letheon.forget.objectives.alternates.turns import (
     Turn,
     answer_of,

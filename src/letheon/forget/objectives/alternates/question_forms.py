@@ -18,8 +18,8 @@ from typing import Protocol
 from letheon.core.rows.encoding import value_span
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.spans import WORD
-from letheon.core.scoring.subjects import names_in
 from letheon.core.scoring.word_masks import WordRules, fact_words, span_of_fact
+from letheon.forget.objectives.alternates.strangers import names_in
 
 OPTIONS = "{question} Choose from: {options}."
 BEGUN = "Finish this sentence: {beginning}"
