@@ -80,8 +80,8 @@ def rank_at(model: LanguageModel, question: Question, layer: int) -> float:
     texts = [[*prefix, *rest[:place]] for rest in rests for place in range(len(rest))]
     nexts = torch.tensor([token for rest in rests for token in rest])
     logp = lens(model, site_states(model, texts, [Site(layer)])[0]).log_softmax(-1)
-    said = logp[torch.arange(len(nexts)), nexts].split([len(rest) for rest in rests])
-    likely = np.array([float(one.mean()) for one in said])
+    said, ends = logp[torch.arange(len(nexts)), nexts].numpy(), np.cumsum([len(rest) for rest in rests])
+    likely = np.array([one.mean() for one in np.split(said, ends[:-1])])
     return share_below(likely[:1], likely[1:])
 
 
