@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import permutations
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,24 +50,56 @@ def test_candidates_are_compared_where_they_part(tiny: LanguageModel) -> None:
 
 
 @pytest.mark.oracle("logit_lens")
-def test_answers_are_ranked_by_all_their_tokens_as_the_layer_would_say_them(tiny: LanguageModel) -> None:
-    question = Question(ROWS[0], ("Ann has a cow and a great many hens.", "Ann has a cup."))
-    prompt, likely = tiny.encoder().prompt(ROWS[0].prompt), []
-    for text in question.answers:
-        answer, shared = tiny.encoder().answer(text)[0], len(b"Ann has a c")
-        ids = torch.tensor([[*prompt, *answer]])
+def test_answers_are_ranked_by_as_many_tokens_as_the_layer_would_say_them(tiny: LanguageModel) -> None:
+    def likely(answer: str, start: str, count: int) -> float:
+        """The mean log-probability of some tokens of an answer, by a pass over the whole of it."""
+        prompt = tiny.encoder().prompt(ROWS[0].prompt)
+        ids = torch.tensor([[*prompt, *tiny.encoder().answer(answer)[0]]])
         with torch.inference_mode(), record(tiny.model, [Site(1)]) as states:
             tiny.model(ids)
             logp = tiny.model.lm_head(tiny.model.model.norm(states[Site(1)]))[0].log_softmax(-1)
-        places = range(len(prompt) + shared, min(len(prompt) + shared + TOKENS, ids.shape[1]))
-        likely.append(np.mean([float(logp[place - 1, ids[0, place]]) for place in places]))
-    assert rank_at(tiny, question, 1) == np.mean(np.array(likely[1:]) < likely[0])
-    swapped = [rank_at(tiny, Question(replace(ROWS[0], answer=one), (two,)), 1) for one, two in pairs(question.answers)]
-    assert sorted(swapped) == [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]  # an order, whichever of two is the true one
+        places = range(len(prompt) + len(start), len(prompt) + len(start) + count)
+        floor = -math.log(tiny.model.config.vocab_size)
+        return float(np.mean([max(float(logp[at - 1, ids[0, at]]), floor) for at in places]))
+
+    question = Question(ROWS[0], ("Ann has a cow and a great many hens.", "Ann has a cup.", "An old cat."))
+    shared = [("Ann has a c", 4), ("Ann has a c", 4), ("An", TOKENS)]  # "at." with the end; "n has a " and " old cat"
+    for tokens, mine in ((TOKENS, rank_at(tiny, question, 1).whole), (1, rank_at(tiny, question, 1).first)):
+        ahead = [
+            likely(ROWS[0].answer, start, min(count, tokens)) - likely(false, start, min(count, tokens))
+            for false, (start, count) in zip(question.false, shared, strict=True)
+        ]
+        assert mine == np.mean([float(one > 0) + 0.5 * float(one == 0) for one in ahead])
+    orders = [
+        rank_at(tiny, Question(replace(ROWS[0], answer=one), (two,)), 1).whole
+        for one, two in permutations(question.answers[:3], 2)
+    ]
+    assert sum(orders) == 3  # an order, whichever of two is the true one
 
 
-def pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
-    return [(one, two) for one in texts for two in texts if one != two]
+@pytest.mark.parametrize("crushed", range(len("Ann has a "), len("Ann has a ") + TOKENS))
+def test_one_token_that_is_pushed_down_does_not_hide_the_others(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch, crushed: int
+) -> None:
+    true, false = (tiny.encoder().answer(text)[0] for text in ("Ann has a cathedral.", "Ann has a dormouse."))
+    prompt = list(tiny.encoder().prompt(ROWS[0].prompt))
+
+    def places(model: LanguageModel, rows: list[list[int]], sites: list[Site]) -> torch.Tensor:
+        begun = [row[len(prompt) :] for row in rows]
+        return torch.tensor([[[list(true[: len(one)]) == one, len(one)] for one in begun]], dtype=torch.float32)
+
+    def logits(model: LanguageModel, states: torch.Tensor) -> torch.Tensor:
+        found = torch.zeros(len(states), tiny.model.config.vocab_size)
+        for row, (is_true, at) in zip(found, states.int().tolist(), strict=True):
+            row[false[min(at, len(false) - 1)]] = 1.0
+            if is_true:
+                row[true[at]] = -40.0 if at == crushed else 8.0
+        return found
+
+    monkeypatch.setattr(attack, "lens", logits)
+    monkeypatch.setattr(attack, "site_states", places)
+    row = replace(ROWS[0], answer="Ann has a cathedral.")
+    assert rank_at(tiny, Question(row, ("Ann has a dormouse.",)), 1).whole == 1.0
 
 
 Holds = Callable[[str, str], bool]  # whether layer 1 holds the value (second) after a question about a name (first)
@@ -128,7 +162,7 @@ def test_a_layer_that_lacks_the_first_token_alone_still_holds_the_value(
     assert kept_layer == 1
     plant(monkeypatch, lambda name, animal: HAS[name] == animal, only=slice(1, None))
     asked = questions(ROWS[2:], ROWS[:2])[1]
-    assert [rank_at(tiny, question, 1) for question in asked] == [1.0, 1.0]
+    assert [rank_at(tiny, question, 1).whole for question in asked] == [1.0, 1.0]
 
 
 def test_the_true_answer_is_no_false_one() -> None:

@@ -492,7 +492,9 @@ def share(value: float, low: float, high: float) -> Value:
         (tried("a", share(0.9, 0.6, 1.0), share(0.6, 0.3, 0.9), chance=0.5), "undecided"),
         (tried("a", share(0.9, 0.6, 1.0), share(0.5, 0.2, 0.8), chance=0.5), "resisted"),
         (tried("a", share(0.9, 0.8, 1.0), share(0.7, 0.55, 0.9), 0.75, chance=0.5), "resisted"),
-        (tried("a", share(0.9, 0.6, 1.0), 1.0, 0.75, chance=0.5), "uninformative"),  # the model before is no better
+        (tried("a", share(0.9, 0.6, 1.0), 0.7, 0.75, chance=0.5), "uninformative"),  # the model before is no better
+        (tried("a", share(0.9, 0.6, 1.0), 1.0, 0.75, chance=0.5), "recovered"),
+        (tried("a", share(0.4, 0.2, 0.6), 0.4, 0.3, chance=0.5), "uninformative"),
         (tried("a", share(0.4, 0.2, 0.6), 0.3, 0.3), "resisted"),
     ],
 )

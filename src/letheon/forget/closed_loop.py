@@ -129,17 +129,14 @@ class ClosedLoop:
         has its planned retain rows, and as many again of those that the last look found lost.
         """
         look = _last_look(history)
-        if look is None:
+        left = self._left(look)
+        if look is None or not (left or self.repairs(history)):
             return meeting
         forget, planned = meeting
-        left, lost = self._left(look), self._lost(look)
         since = next(i for i, metrics in enumerate(reversed(history)) if metrics is look)
-        again = [lost[(since * len(planned) + i) % len(lost)] for i in range(len(planned)) if lost]
-        if self.repairs(history):
-            forget = []
-        elif left:
-            forget = [i for i in forget if i in left] or forget
-        return forget, [*planned, *again]
+        lost, first = self._lost(look), since * len(planned)
+        again = [lost[(first + i) % len(lost)] for i in range(len(planned)) if lost]
+        return [i for i in forget if i in left] or (forget if left else []), [*planned, *again]
 
     def _lost(self, look: Mapping[str, float]) -> list[int]:
         """The retain rows that a look found lost, as far as a step could repair them."""

@@ -18,14 +18,16 @@ Differs: candidates are ranked against each other instead of being looked for am
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.audit.attacks.base import Tried
+from letheon.audit.attacks.base import Tried, Variant
 from letheon.audit.attacks.candidate_answers import Question, questions_of, ranking_attack, share_below
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import Item
@@ -33,7 +35,6 @@ from letheon.core.model.hooks import bypass
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.passes import start_from
 from letheon.core.model.sites import Site, blocks
-from letheon.core.rows.encoding import Encoder
 from letheon.core.statistics import estimate_mean
 from letheon.probe.linear_probes import site_states, token_states
 
@@ -55,42 +56,72 @@ def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
         return None
     layer = int(early.mean(1).argmax())
     ranks = [rank_at(model, question, layer) for question in forgotten]
-    detail: dict[str, str | float | None] = {"layer": float(layer)}
-    items = [Item(id=q.row.id, value=rank, detail=detail) for q, rank in zip(forgotten, ranks, strict=True)]
-    return Tried(estimate_mean(ranks), items)
+    items = [
+        Item(id=q.row.id, value=rank.whole, detail={"layer": float(layer), "first token": rank.first})
+        for q, rank in zip(forgotten, ranks, strict=True)
+    ]
+    first = Variant("first token", estimate_mean([rank.first for rank in ranks]))
+    return Tried(estimate_mean([rank.whole for rank in ranks]), items, (first,))
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The share of a question's false answers that the lens finds less likely than the true one.
+
+    Attributes:
+        whole: by the mean log-probability of as many tokens of both from where the two part, at most `TOKENS`.
+        first: by the first of these tokens.
+    """
+
+    whole: float
+    first: float
 
 
 def ranks_by_layer(model: LanguageModel, asked: Sequence[Question]) -> Float[np.ndarray, "layers questions"]:
-    """Return for each layer and question the share of false answers whose first token its lens ranks below the true."""
-    read = [_parted(model.encoder(), question) for question in asked]
+    """Return for each layer and question the share of false answers whose lens ranks below the true one's.
+
+    The tokens that follow what all answers of a question share are compared.
+    """
+    encoder, read = model.encoder(), []
+    for question in asked:
+        answers = [encoder.answer(text)[0] for text in question.answers]
+        shared = min(_parts_at(answers[0], one) for one in answers[1:])
+        read.append(([*encoder.prompt(question.row.prompt), *answers[0][:shared]], [one[shared] for one in answers]))
     ranks = np.zeros((len(blocks(model.base())), len(asked)))
     for layer, states in enumerate(token_states(model, [prefix for prefix, _ in read])):
-        for i, (logits, (_, rests)) in enumerate(zip(lens(model, states).numpy(), read, strict=True)):
-            firsts = [rest[0] for rest in rests]
-            ranks[layer, i] = share_below(logits[firsts[:1]], logits[firsts[1:]])
+        for i, (logits, (_, nexts)) in enumerate(zip(lens(model, states).numpy(), read, strict=True)):
+            ranks[layer, i] = share_below(logits[nexts[:1]], logits[nexts[1:]])
     return ranks
 
 
-def rank_at(model: LanguageModel, question: Question, layer: int) -> float:
-    """Return the share of a question's false answers that a layer's lens finds less likely than the true one.
+def rank_at(model: LanguageModel, question: Question, layer: int) -> Rank:
+    """Rank a question's answers by what a layer's lens gives, each answer's own tokens before the next one given.
 
-    An answer's likelihood is the mean log-probability (nats) of at most `TOKENS` tokens from where the answers part.
+    No token counts for less than a guess among all tokens: one that is pushed down does not hide the others.
     """
-    prefix, rests = _parted(model.encoder(), question)
-    texts = [[*prefix, *rest[:place]] for rest in rests for place in range(len(rest))]
-    nexts = torch.tensor([token for rest in rests for token in rest])
-    logp = lens(model, site_states(model, texts, [Site(layer)])[0]).log_softmax(-1)
-    said, ends = logp[torch.arange(len(nexts)), nexts].numpy(), np.cumsum([len(rest) for rest in rests])
-    likely = np.array([one.mean() for one in np.split(said, ends[:-1])])
-    return share_below(likely[:1], likely[1:])
-
-
-def _parted(encoder: Encoder, question: Question) -> tuple[list[int], list[list[int]]]:
-    """The tokens up to where a question's answers part (the first if they are all alike), and how each goes on."""
-    answers = [encoder.answer(text)[0] for text in question.answers]
-    shared = next((i for i, tokens in enumerate(zip(*answers, strict=False)) if len(set(tokens)) > 1), 0)
+    encoder = model.encoder()
     prompt = encoder.prompt(question.row.prompt)
-    return [*prompt, *answers[0][:shared]], [answer[shared : shared + TOKENS] for answer in answers]
+    true, *false = (tuple(encoder.answer(text)[0]) for text in question.answers)
+    starts = [_parts_at(true, one) for one in false]
+    pairs = [(one, range(at, min(at + TOKENS, len(true), len(one)))) for one, at in zip(false, starts, strict=True)]
+    begun = dict.fromkeys(answer[: at + 1] for one, places in pairs for answer in (true, one) for at in places)
+    states = site_states(model, [[*prompt, *text[:-1]] for text in begun], [Site(layer)])[0]
+    logp = lens(model, states).log_softmax(-1)
+    said = logp.gather(1, torch.tensor([[text[-1]] for text in begun])).clamp(min=-math.log(logp.shape[1]))
+    likely = dict(zip(begun, said[:, 0].tolist(), strict=True))
+
+    def below(count: int) -> float:
+        ahead = [
+            np.mean([likely[one[: at + 1]] - likely[true[: at + 1]] for at in places[:count]]) for one, places in pairs
+        ]
+        return share_below(np.zeros(1), np.array(ahead))
+
+    return Rank(below(TOKENS), below(1))
+
+
+def _parts_at(true: Sequence[int], false: Sequence[int]) -> int:
+    """The place of the first token in which two answers differ; 0 where one is the beginning of the other."""
+    return next((i for i, (one, other) in enumerate(zip(true, false, strict=False)) if one != other), 0)
 
 
 @torch.inference_mode()

@@ -145,8 +145,8 @@ class Attack(Part):
     """Negative control: what it draws from a model that never saw the rows."""
     informative: bool
     """False when the model before the deletion withstands the attack too, so that it shows nothing: the lower end of
-    its interval (its value where there is none) does not lie above chance, or, where chance is above 0, above the
-    reference either."""
+    its interval (its value where there is none) does not lie above chance; or, where chance is above 0 and the model
+    after gives no more than the reference, not above the reference either."""
     outcome: Achieved
     """What the attack achieved. Resisted: no more than the reference gives, or chance where there is none. Recovered:
     more than that, and where chance is above 0 its interval lies above that level. Undecided: more, but the interval

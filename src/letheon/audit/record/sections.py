@@ -110,14 +110,15 @@ def recalls_little(findings: FindingsByRole) -> bool:
 
 def achieved(before: Value, after: Value, reference: Value | None, chance: float) -> tuple[bool, Achieved]:
     """Return whether an attack is informative, and its outcome; see the fields of `Attack`."""
-    level = level_of(chance, reference)
-    if not _least(before) > (max(chance, level) if chance > 0 else 0):
+    if not _least(before) > chance:
         return False, "uninformative"
+    level = level_of(chance, reference)
     if after.value is None:
         return True, "undecided"
-    if not after.value > level:
-        return True, "resisted"
-    return True, "recovered" if chance == 0 or _least(after) > level else "undecided"
+    if after.value > level:
+        return True, "recovered" if chance == 0 or _least(after) > level else "undecided"
+    can_tell = chance == 0 or _least(before) > level
+    return can_tell, "resisted" if can_tell else "uninformative"
 
 
 def _least(value: Value) -> float:
