@@ -6,9 +6,10 @@ log-probabilities of the tokens that follow, each answer's own before them given
 Nothing is fitted, so a handful of rows is enough; the layer is the earliest before the last that ranks the first of
 these tokens of the retained rows best, chosen without looking at the forget rows.
 
-The false answers are values of kept people where a row brings none, and a model knows how these go on once begun. So a
-model that never saw the rows ranks the true value last and stands near 0, not at chance. By the first token alone it
-does not, since one letter or digit begins many values (docs/decisions/0006-audit-limits.md).
+The false answers are values of kept people where a row brings none, and a model that was trained on these knows how
+they go on once begun. So one that was trained on the kept rows alone ranks the true value last and stands near 0, not
+at chance. By the first token it does not, since one letter or digit begins many values
+(docs/decisions/0006-audit-limits.md).
 
 Source: nostalgebraist, interpreting GPT: the logit lens (2020); as an attack on deleted facts, Patil et al., arXiv
         2309.17410.
