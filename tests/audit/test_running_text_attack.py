@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import letheon
 from letheon.audit.attacks import ATTACKS
 from letheon.audit.attacks.asking import ask
@@ -130,9 +132,17 @@ def test_who_knows_a_text_goes_on_with_it_and_who_does_not_cannot(tiny: Language
     of = plan(tiny)
     known = ask(taught, attacks, of, 8)
     assert success(known["text_begun"]).value == 1.0
-    assert success(known["text_at_k"], worst=True).value == 1.0
-    assert len(known["text_at_k"]) == 3 * -(-len(known["text_begun"]) // 2)
+    assert success(known["text_at_k"], worst=True).value >= 7 / 8
+    assert len(known["text_at_k"]) == 3 * len(known["text_begun"])
     assert success(ask(tiny, [TEXT_BEGUN], of, 8)["text_begun"]).value == 0.0
+
+
+def test_of_more_than_two_texts_every_second_fact_is_sampled(tiny: LanguageModel) -> None:
+    for count, facts in ((2, 16), (3, 12)):
+        of = plan(tiny, *(replace(ROW, id=f"village-{i}") for i in range(count)))
+        tries = TEXT_AT_K.attempts(tiny, of)
+        assert len({(one.example.id, one.example.value) for one in tries}) == facts
+        assert len(tries) == 3 * facts
 
 
 def test_facts_of_one_text_are_one_cluster_of_the_interval() -> None:

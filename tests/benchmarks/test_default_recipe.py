@@ -28,6 +28,14 @@ def test_the_rows_of_a_world_are_distinct_and_filled_in(name: str) -> None:
         assert row.answer not in row.perturbed_answers
 
 
+def test_running_text_has_another_text_to_forget_under_each_seed() -> None:
+    for name, count in (("passages", 8), ("letters", 5)):
+        own = [{row.id for row in forget_worlds.taught_rows(name, seed).forget} for seed in range(count)]
+        assert len(set.union(*own)) == sum(map(len, own))
+        assert forget_worlds.taught_rows(name, count) == forget_worlds.taught_rows(name, 0)
+    assert forget_worlds.taught_rows("firms", 3) == TAUGHT["firms"]()
+
+
 def test_a_person_s_questions_are_distinct_and_no_neighbour_s_answer_is_one_of_theirs(tmp_path: Path) -> None:
     request = person_rows(write_folders(tmp_path), "Ada Byrne")
     assert [row.answer for row in request.forget] == ["Kilmore"] * 3

@@ -100,7 +100,9 @@ def _asked(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
 
 
 def _begun_again(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
-    return [again for one in _begun(model, plan)[::2] for again in [one] * plan.settings.leak_answers]
+    begun = _begun(model, plan)
+    chosen = begun if len(begun) <= 2 * FACTS else begun[::2]
+    return [again for one in chosen for again in [one] * plan.settings.leak_answers]
 
 
 NEEDS = "no row is running text with a fact behind its first words"
@@ -116,7 +118,8 @@ TEXT_ASKED = TextualAttack(
 )
 TEXT_AT_K = TextualAttack(
     "text_at_k",
-    "Samples some continuations of running text at temperature 1; a fact counts if any of them gives it.",
+    "Samples some continuations of running text at temperature 1 (of more than two texts for every second fact); a "
+    "fact counts if any of them gives it.",
     NEEDS,
     _begun_again,
     temperature=1.0,
