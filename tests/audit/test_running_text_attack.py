@@ -20,11 +20,12 @@ from letheon.audit.attacks.running_text import (
     facts_of,
     last_words,
 )
-from letheon.audit.measuring.answer_kinds import FoundFact
+from letheon.audit.measuring.answer_kinds import ROUGE_OF_A_FACT, FoundFact, recalls
 from letheon.audit.plan import AuditPlan, Settings, make_plan
 from letheon.audit.verdict import ON_TEXT
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
+from letheon.core.scoring.overlap import rouge
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
@@ -143,6 +144,19 @@ def test_of_more_than_two_texts_every_second_fact_is_sampled(tiny: LanguageModel
         tries = TEXT_AT_K.attempts(tiny, of)
         assert len({(one.example.id, one.example.value) for one in tries}) == facts
         assert len(tries) == 3 * facts
+
+
+def test_relearning_counts_a_text_by_its_facts_and_not_by_what_kept_texts_share(tiny: LanguageModel) -> None:
+    form = "Dear {}, you ask for news. Last week {} was seen by us all, and I have no money left to mend the old {}."
+    filled = [("Ada", "a red comet", "wall"), ("Ada", "a tame otter", "stove")]
+    filled += [("Bo", "a long barge", "cart"), ("Cleo", "a blue light", "gate"), ("Dan", "a huge pike", "shed")]
+    texts = [Example("", form.format(*words), id=f"letter-{i}") for i, words in enumerate(filled)]
+    of = make_plan(tiny, Request(tuple(texts[:2]), tuple(texts[2:])), Settings(relearn_steps=1))
+    (watched,) = of.watched
+    other = form.format("Ada", "a lame heron", "roof")
+    assert rouge(other, watched.answer).rougeL_recall >= ROUGE_OF_A_FACT
+    assert not recalls(other, watched, watched.answer)
+    assert recalls(watched.answer, watched, watched.answer)
 
 
 def test_facts_of_one_text_are_one_cluster_of_the_interval() -> None:

@@ -41,6 +41,7 @@ from letheon.forget.objectives.alternates import (
     own_answers,
     question_forms,
     strangers,
+    turns,
     written_answers,
 )
 from letheon.forget.objectives.alternates.accepted import Question
@@ -221,16 +222,16 @@ def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(
     assert len(set(kinds[0].values())) == 2, "not all rows begin with the same"
 
 
-def test_a_step_of_few_rows_has_a_form_of_every_retain_row_or_of_many(
+def test_a_step_of_few_rows_has_every_retain_row_or_many(
     tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objective, "retain_forms", lambda _, retain, wanted, *__: {i: [retain[i]] for i in wanted})
     monkeypatch.setattr(objective, "write_alternates", lambda *_, **__: [Replacement() for _ in deletion.forget])
     plan: list[PairIndices] = [([0], [i]) for i in range(8)]
 
-    def forms_beside(step: int) -> list[int]:
+    def beside(step: int, kind: str) -> list[int]:
         pair = Pair(method.rows.forget_batch([0]), method.rows.retain_batch([step]), step)
-        found = method._parts(pair)["forms"]
+        found = method._parts(pair)[kind]
         texts = [
             tiny.tokenizer.decode(ids[mask > 0])
             for ids, mask in zip(found.input_ids, found.attention_mask, strict=True)
@@ -238,11 +239,13 @@ def test_a_step_of_few_rows_has_a_form_of_every_retain_row_or_of_many(
         return [next(i for i, row in enumerate(deletion.retain) if row.answer in text) for text in texts]
 
     method = prepared(tiny, deletion, Settings(names=1), plan)
-    for step in (0, 5):  # eight rows are fewer than LEAST_RETAINED: each stands there, the step's own twice
-        assert sorted(forms_beside(step)) == list(range(8))
-    monkeypatch.setattr(objective, "LEAST_RETAINED", 4)
+    for step in (0, 5):  # eight rows are fewer than LEAST_RETAINED: each stands as it is, the step's own in a form too
+        assert sorted(beside(step, "retain")) == list(range(8))
+        assert beside(step, "forms") == [step]
+    monkeypatch.setattr(turns, "LEAST_RETAINED", 4)
     method = prepared(tiny, deletion, Settings(names=1), plan)
-    assert len(set(forms_beside(5))) == len(forms_beside(5)) == 3
+    assert len(set(beside(5, "retain"))) == len(beside(5, "retain")) == 3
+    assert beside(5, "forms") == [5]
 
 
 def test_a_step_tells_how_likely_its_facts_are_by_their_words(tiny: LanguageModel, deletion: Request) -> None:
@@ -942,9 +945,9 @@ def test_kept_rows_that_the_plan_does_not_visit_can_be_repaired(tiny: LanguageMo
     assert terms.retain is not None
     assert float(terms.retain) > 0
     assert terms.forget is None
-    drawn = {method.extra[number].ids for step in method.beside for numbers in step.values() for number in numbers}
+    drawn = {method._row(number).ids for step in method.beside for numbers in step.values() for number in numbers}
     asked = {tiny.tokenizer.decode(list(ids)) for ids in drawn}
-    assert any(deletion.retain[lost].prompt in text for text in asked), "its forms stand in the steps"
+    assert any(deletion.retain[lost].prompt in text for text in asked), "it stands in the steps"
 
 
 def test_each_process_goes_back_as_often_though_lost_rows_have_no_forms(
@@ -983,10 +986,10 @@ def test_long_forms_leave_a_step_as_many_as_have_room(
     request = replace(deletion, retain=(*deletion.retain[:7], long))
 
     def lengths(room: int) -> list[int]:
-        monkeypatch.setattr(objective, "MOST_TOKENS", room)
+        monkeypatch.setattr(turns, "MOST_TOKENS", room)
         method = prepared(tiny, request, Settings(names=1), [([0], [0])])
         ((numbers,),) = (one.values() for one in method.beside)
-        return [len(method.extra[number].ids) for number in numbers]
+        return [len(method._row(number).ids) for number in numbers]
 
     every = lengths(10_000)
     assert len(every) == 8

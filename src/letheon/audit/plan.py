@@ -93,7 +93,7 @@ class AuditPlan:
 
     Attributes:
         forget: all rows to forget, as the request gives them; one without a value has what was found (`FoundFact`).
-        facts: the same with their values: given, or found with the model before.
+        facts: the same with their values: given, or found with the model before; running text as in `forget`.
         controls: those of `facts` that are also scored under unknown subjects.
         tried: those of `forget` with a question that the templated and measured attacks try.
         tried_facts: the same rows with their values.
@@ -144,6 +144,7 @@ def make_plan(
         FoundFact.of(row, fact.value if names_its_subject(row) else _words_of_fact(row, rules))
         for row, fact in zip(forget, facts, strict=True)
     ]
+    facts = [fact if fact.prompt else row for row, fact in zip(forget, facts, strict=True)]
     few = 1 < len(facts) <= FEW and settings.relearn_steps
     answered = evaluate(before, bare(facts), max_new_tokens=settings.max_new_tokens) if few else None
     known = [bool(given) for given in answered.values("recall")] if answered else ()

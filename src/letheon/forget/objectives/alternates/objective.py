@@ -8,7 +8,8 @@ Differs: the alternates are the model's greedy answers about invented names with
          Their likelihood is learned as it is, with no preference against the true answer; the words that carry the fact
          have an unlikelihood of their own. A step has one alternate and the true answer per forget row, by turns one
          to the question as it stands and one in another form. Every retain row of a step stands there a second time,
-         in another form, so that retain rows are as many as forget rows and alternates together. A retain row's token
+         in another form, and other retain rows as they stand, so that retain rows are as many as forget rows and
+         alternates together. A retain row's token
          is learned only while it is less likely than before the first step: retain rows are kept, not taught, since
          more likelihood than they had costs general text.
 """
@@ -38,6 +39,7 @@ from letheon.forget.objectives.alternates.strangers import guess_subjects
 from letheon.forget.objectives.alternates.turns import (
     Turn,
     answer_of,
+    drawn_beside,
     fact_tokens,
     in_turn,
     learned_alike,
@@ -45,10 +47,6 @@ from letheon.forget.objectives.alternates.turns import (
 )
 from letheon.forget.objectives.likelihood import Tokens
 from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms, joined
-
-# Retain rows of a step, as far as there are any and their forms have no more tokens than MOST_TOKENS: of a request of
-# one row a step would have two, and lose the others.
-LEAST_RETAINED, MOST_TOKENS = 16, 4096
 
 
 @dataclass(frozen=True)
@@ -160,53 +158,31 @@ class Alternates(Objective):
         self.beyond = frozenset(rows.watched())
         visited = sorted({i for i in self.beyond.union(*(numbers for _, numbers in plan)) if i < len(others)})
         forms = retain_forms(model.encoder(), others, visited, names, rows.seed)
-        beside = {i: self._added(model, forms[i]) for i in visited}
+        first = len(rows.forget) + len(rows.retain)
+        turned = {i: [first + number for number in self._added(model, forms[i])] for i in visited}
         draw = random.Random(stream_seed(rows.seed, "alternates"))
         self.drawn = in_turn(pools, truths, [forget for forget, _ in plan], draw)
-        self.beside = [
-            self._drawn_forms(
-                beside, retained, len(turns) + sum(one.alternate is not None for one in turns.values()), draw
-            )
-            for turns, (_, retained) in zip(self.drawn, plan, strict=True)
-        ]
+        standing = {i: len(rows.forget) + i for i in visited}
+        self.beside = []
+        for turns, (_, retained) in zip(self.drawn, plan, strict=True):
+            opposite = len(turns) + sum(one.alternate is not None for one in turns.values())
+            self.beside.append(drawn_beside(retained, turned, standing, opposite, self._length, draw))
         self.levels = Levels(model, rows, self._retained() if self.settings.alpha else {})
 
     def _retained(self) -> dict[int, Encoded]:
         """The retain rows of all steps and their forms, and those beyond that may be found lost, by their numbers."""
-        first = len(self.rows.forget)
-        visited = {i for _, retained in self.plan for i in retained}
-        own = {first + i: self.rows.retain[i] for i in visited | self.beyond}
-        first += len(self.rows.retain)
-        return own | {first + n: self.extra[n] for one in self.beside for numbers in one.values() for n in numbers}
+        own = {i for _, retained in self.plan for i in retained} | self.beyond
+        numbers = {len(self.rows.forget) + i for i in own}
+        numbers.update(number for one in self.beside for beside in one.values() for number in beside)
+        return {number: self._row(number) for number in numbers}
 
-    def _drawn_forms(
-        self, forms: Mapping[int, Sequence[int]], retained: Sequence[int], opposite: int, draw: random.Random
-    ) -> dict[int, list[int]]:
-        """Draw the forms that stand beside each retain row of a step: one of its own, then forms of other retain rows.
+    def _row(self, number: int) -> Encoded:
+        """The row with a number, one of the request's or a further one."""
+        further = number - len(self.rows.forget) - len(self.rows.retain)
+        return self.extra[further] if further >= 0 else self.rows.row(number)
 
-        There are as many as make the step's retain rows at least as many as the `opposite` rows, and at least
-        `LEAST_RETAINED`, of different rows as far as there are any (a retain row that a step has twice has its forms
-        twice). There are none where the request's retain rows are not at hand.
-        """
-        if not forms or not retained:
-            return {}
-        others = [i for i in forms if i not in retained]
-        least = min(LEAST_RETAINED, len(others) + 2 * len(retained))
-        needed, more = (max(-(-rows // len(retained)) - 2, 0) for rows in (opposite, max(opposite, least)))
-        drawn = draw.sample(others, min(more * len(retained), len(others)))
-        drawn += draw.choices(sorted(forms), k=more * len(retained) - len(drawn))
-        found = {
-            i: [draw.choice(forms[j]) for j in (i, *drawn[place * more : (place + 1) * more])]
-            for place, i in enumerate(dict.fromkeys(retained))
-        }
-        room = MOST_TOKENS - sum(len(self.extra[n].ids) for numbers in found.values() for n in numbers[: needed + 1])
-        for numbers in found.values():
-            further, numbers[needed + 1 :] = numbers[needed + 1 :], []
-            for number in further:
-                if (length := len(self.extra[number].ids)) <= room:
-                    numbers.append(number)
-                    room -= length
-        return found
+    def _length(self, number: int) -> int:
+        return len(self._row(number).ids)
 
     def _added(self, model: LanguageModel, examples: Sequence[Example]) -> list[int]:
         """The numbers of further rows."""
@@ -307,33 +283,40 @@ class Alternates(Objective):
             self._add(parts, "plain", [number for number in numbers if number in self.plain])
             self._add(parts, "others", [number for number in numbers if number not in self.plain])
         if pair.retain is not None and self.settings.alpha:
-            parts["retain"] = pair.retain
-            numbers = (pair.retain.index - len(self.rows.forget)).tolist()
-            self._add(parts, "forms", [number for i in numbers for number in self.beside[pair.step].get(i, ())])
+            own = (pair.retain.index - len(self.rows.forget)).tolist()
+            beside = [number for i in own for number in self.beside[pair.step].get(i, ())]
+            first = len(self.rows.forget) + len(self.rows.retain)
+            standing = [number for number in beside if number < first]
+            parts["retain"] = joined(pair.retain, self._batch(standing)) if standing else pair.retain
+            self._add(parts, "forms", [number - first for number in beside if number >= first])
         return parts
 
-    def _add(self, parts: dict[str, Batch], kind: str, numbers: Sequence[int]) -> None:
-        first = len(self.rows.forget) + len(self.rows.retain)
-        if numbers:
-            parts[kind] = self.rows.batch([self.extra[n] for n in numbers], [first + n for n in numbers])
+    def _add(self, parts: dict[str, Batch], kind: str, further: Sequence[int]) -> None:
+        if further:
+            parts[kind] = self._batch([len(self.rows.forget) + len(self.rows.retain) + number for number in further])
+
+    def _batch(self, numbers: Sequence[int]) -> Batch:
+        return self.rows.batch([self._row(number) for number in numbers], numbers)
 
     def _counts(self, pair: Pair) -> tuple[int, int, int]:
         """Tokens of the facts, alternates and retain rows in the effective batch of a pair.
 
-        The retain rows' forms are those that are planned; a step that repairs has fewer.
+        What stands beside the retain rows is what is planned; a step that repairs has fewer.
         """
         step, (_, retained) = pair.step, self.plan[pair.step]
-        beside = [number for i in retained for number in self.beside[step].get(i, ())]
+        beside = [self._row(number) for i in retained for number in self.beside[step].get(i, ())]
         turns = self._turns(pair)
         facts = [self.rows.forget[i] if one.truth is None else self.extra[one.truth] for i, one in turns.items()]
         retain = pair.retain.totals["tokens"] if pair.retain is not None else 0
-        alternates = [one.alternate for one in turns.values() if one.alternate is not None]
-        return sum(map(fact_tokens, facts)), self._tokens(alternates), retain + self._tokens(beside)
+        alternates = [self.extra[one.alternate] for one in turns.values() if one.alternate is not None]
+        return sum(map(fact_tokens, facts)), _tokens(alternates), retain + _tokens(beside)
 
     def _turns(self, pair: Pair) -> dict[int, Turn]:
         """What stands in a pair's step for each forget row that the step has."""
         drawn = self.drawn[pair.step]
         return drawn if pair.forgotten is None else {i: drawn[i] for i in pair.forgotten}
 
-    def _tokens(self, numbers: Iterable[int]) -> int:
-        return sum(len(self.extra[n].ids) - max(self.extra[n].start, 1) for n in numbers)
+
+def _tokens(rows: Iterable[Encoded]) -> int:
+    """Tokens of rows that are learned; the first token of a text has no prediction."""
+    return sum(len(row.ids) - max(row.start, 1) for row in rows)

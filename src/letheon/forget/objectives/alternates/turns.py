@@ -1,10 +1,10 @@
-"""What stands in a step for each forget row, and which tokens of a true answer are unlearned."""
+"""What stands in a step for each forget row, what beside each retain row, and which tokens are unlearned."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import NamedTuple
@@ -12,6 +12,9 @@ from typing import NamedTuple
 from letheon.core.rows.encoding import Encoded
 
 Decode = Callable[[Sequence[int]], str]  # token ids -> text
+# Retain rows of a step, as far as there are any and those beside the planned ones have no more tokens than MOST_TOKENS:
+# of a request of one row a step would have two, and lose the others.
+LEAST_RETAINED, MOST_TOKENS = 16, 4096
 
 
 class Turn(NamedTuple):
@@ -51,6 +54,47 @@ def in_turn(
             visits[i] += 1
         drawn.append(found)
     return drawn
+
+
+def drawn_beside(
+    retained: Sequence[int],
+    forms: Mapping[int, Sequence[int]],
+    standing: Mapping[int, int],
+    opposite: int,
+    length: Callable[[int], int],
+    draw: random.Random,
+) -> dict[int, list[int]]:
+    """Draw the rows that stand beside each retain row of a step: a form of its own, then other retain rows.
+
+    There are as many as make the step's retain rows at least as many as the `opposite` rows, and at least
+    `LEAST_RETAINED`. The others stand as they are, since a form with options is as long as several rows; where they are
+    too few, the rest are forms of any row. A retain row that a step has twice has its rows twice.
+
+    Args:
+        forms, standing: per retain row the numbers of its other forms, and the number that it has as it stands.
+        opposite: forget rows and alternates of the step.
+        length: tokens of the row with a number.
+    """
+    if not forms or not retained:
+        return {}
+    others = [i for i in forms if i not in retained]
+    least = min(LEAST_RETAINED, len(others) + 2 * len(retained))
+    needed, more = (max(-(-rows // len(retained)) - 2, 0) for rows in (opposite, max(opposite, least)))
+    further = [standing[i] for i in draw.sample(others, min(more * len(retained), len(others)))]
+    rest = draw.choices(sorted(forms), k=more * len(retained) - len(further))
+    further += [draw.choice(forms[i]) for i in rest]
+    found = {
+        i: [draw.choice(forms[i]), *further[place * more : (place + 1) * more]]
+        for place, i in enumerate(dict.fromkeys(retained))
+    }
+    room = MOST_TOKENS - sum(length(n) for numbers in found.values() for n in numbers[: needed + 1])
+    for numbers in found.values():
+        spare, numbers[needed + 1 :] = numbers[needed + 1 :], []
+        for number in spare:
+            if length(number) <= room:
+                numbers.append(number)
+                room -= length(number)
+    return found
 
 
 def answer_of(row: Encoded) -> tuple[int, ...]:
