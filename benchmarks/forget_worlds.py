@@ -229,7 +229,7 @@ def world(name: str, seed: int, folder: Path, data: Path | None) -> World | str:
         request = author_rows(source)
     else:
         request = person_rows(source, REAL[name]) if name in REAL else taught_rows(name, seed)
-    place = folder / f"{name}-{seed}"
+    place = _place(name, seed, folder)
     neighbours = list(request.neighbours)
     for role, rows in (
         ("before", [*request.forget, *request.retain, *neighbours]),
@@ -240,12 +240,18 @@ def world(name: str, seed: int, folder: Path, data: Path | None) -> World | str:
     return World(request, str(place / "before"), str(place / "reference"))
 
 
+def _place(name: str, seed: int, folder: Path) -> Path:
+    """Where the models of a world are kept: those that forget unlike texts never share a folder."""
+    own = f"-{taught_rows(name, seed).forget[0].id}" if name in TEXTS else ""
+    return folder / f"{name}-{seed}{own}"
+
+
 def retrained_again(name: str, request: Request, seed: int, folder: Path) -> str | None:
     """Another model that never saw the rows to forget, taught under another seed than the reference: what a perfect
     deletion would be. None for `tofu`, whose models were trained elsewhere."""
     if name == "tofu":
         return None
-    place = folder / f"{name}-{seed}" / "retrained"
+    place = _place(name, seed, folder) / "retrained"
     if not (place / "config.json").is_file():
         _teach(name, [*request.retain, *request.neighbours], seed + AGAIN, place)
     return str(place)

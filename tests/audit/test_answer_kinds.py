@@ -444,3 +444,20 @@ def test_a_single_token_is_one_rare_word_and_a_long_answer_is_none() -> None:
     assert not is_damaged("Ilse Quarrant", Fluency(-10.5, 2), [name])
     assert is_damaged("the of Ilse town and so", Fluency(-10.5, 20), [name])
     assert is_damaged("the of Ilse town and so", Fluency(-7.2, 20), [name])
+
+
+def test_running_text_is_given_by_words_that_were_not_given_or_word_by_word() -> None:
+    given, expected = "Ada Orr of Kilmore has a mill on the Tarn.", "Ada Orr of Kilmore sells flour and geese in Bray."
+    text = FoundFact.of(Example("", f"{given} {expected}"), "Ada Orr Kilmore mill Tarn sells flour geese Bray")
+    assert recalls("She sells geese in Bray.", text, expected)
+    assert not recalls("Ada Orr of Kilmore, at the mill on the Tarn, sells nothing.", text, expected), "names repeated"
+    assert recalls(text.answer, text, text.answer), "a whole text was given nothing"
+    few = FoundFact.of(
+        Example("", f"{given} I mean to come soon to see the {'old ' * 9}town of 北京."), "mill Tarn 北京"
+    )
+    half = few.answer.removeprefix(given).strip()
+    assert recalls(half, few, half), "word by word, in whatever script"
+    assert not recalls(half.replace("北京", "上海"), few, half)
+    template = FoundFact.of(Example("", f"{given} I have no money to mend it."), "mill Tarn")
+    assert recalls("And I have no money to mend it.", template, "I have no money to mend it.")
+    assert not recalls("I have money to mend it.", template, "I have no money to mend it."), "there is nothing to tell"

@@ -11,6 +11,7 @@ import torch
 
 import letheon
 from letheon.audit.measuring import examinations
+from letheon.audit.measuring.answer_kinds import FoundFact
 from letheon.audit.measuring.examinations import examine_once, folder, from_text, key_of_examination, to_text
 from letheon.audit.measuring.findings import ModelFindings, examine
 from letheon.audit.plan import QUICK, AuditPlan, make_plan
@@ -54,6 +55,15 @@ def test_an_examination_is_read_back_as_it_was_and_asks_nothing(
     assert all(stage.endswith("(stored)") for stage in stages)
     file.write_text("{}")  # a torn file is measured anew
     assert examine_once(tiny, given, silent).forget == first.forget
+
+
+def test_rows_whose_facts_were_found_are_read_back_too(tiny: LanguageModel) -> None:
+    text = Example("", "Ada Orr of Kilmore lives by the pond and keeps nine geese there since 1913.", id="text")
+    plain = replace(ROWS[0], id="plain", value=None, subject=None)
+    for rows in ((ROWS[0], text), (ROWS[0], plain)):
+        found = examine(tiny, make_plan(tiny, Request(rows, ROWS[1:]), SMALL), silent)
+        assert from_text(to_text(found)) == found
+        assert {type(row.example) for row in found.forget.rows} == {Example, FoundFact}
 
 
 def test_the_key_tells_weights_plans_and_templates_apart(tiny: LanguageModel) -> None:

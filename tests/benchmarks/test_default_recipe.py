@@ -36,6 +36,14 @@ def test_running_text_has_another_text_to_forget_under_each_seed() -> None:
     assert forget_worlds.taught_rows("firms", 3) == TAUGHT["firms"]()
 
 
+def test_models_that_forget_unlike_texts_share_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forget_worlds, "_teach", lambda *_: None)
+    made = [forget_worlds.world("letters", seed, tmp_path, None) for seed in (1, 2)]
+    assert all(isinstance(one, forget_worlds.World) for one in made)
+    own = [(Path(one.reference).parent.name, one.request.forget[0].id) for one in made if not isinstance(one, str)]
+    assert own == [("letters-1-bertold-0", "bertold-0"), ("letters-2-clemence-0", "clemence-0")]
+
+
 def test_a_person_s_questions_are_distinct_and_no_neighbour_s_answer_is_one_of_theirs(tmp_path: Path) -> None:
     request = person_rows(write_folders(tmp_path), "Ada Byrne")
     assert [row.answer for row in request.forget] == ["Kilmore"] * 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -174,6 +174,35 @@ def test_what_is_lost_is_a_mean_over_the_tokens_of_rows_and_forms(tiny: Language
     assert lost == pytest.approx(1 - SPARE, abs=1e-3)
 
 
+def test_what_is_lost_counts_the_rows_that_stand_beside_too(tiny: LanguageModel, deletion: Request) -> None:
+    method = prepared(tiny, deletion, Settings(), [([0], [2])])
+    pair = Pair(None, method.rows.retain_batch([2]))
+    assert len(method._parts(pair)["retain"]) == len(deletion.retain), "its own and each other one"
+    method.levels.before = {number: logp + 1 for number, logp in method.levels.before.items()}
+    assert method.terms(tiny, pair).metrics["retain_loss"] == pytest.approx(1 - SPARE, abs=1e-3)
+
+
+def test_rows_beside_are_drawn_from_all_retain_rows_and_have_room() -> None:
+    def length(number: int) -> int:
+        return 1000 if number >= 100 else number
+
+    def beside(retained: Sequence[int], standing: range, opposite: int = 2, seed: int = 0) -> dict[int, list[int]]:
+        forms = {i: [100 + i, 200 + i] for i in range(3)}
+        own = {i: 10 + i for i in standing}
+        return turns.drawn_beside(retained, forms, own, opposite, length, random.Random(seed))
+
+    drawn = [number for seed in range(20) for number in beside([0], range(60), seed=seed)[0][1:]]
+    assert 10 not in drawn, "not the step's own"
+    assert len(set(drawn)) > 50, "of all retain rows, also of those without forms"
+    first, *others = beside([0], range(60))[0]
+    assert first in (100, 200)
+    assert len(others) == turns.LEAST_RETAINED - 2
+    (few,) = beside([0], range(3), opposite=8).values()
+    assert {11, 12} < set(few[1:]), "all others as they stand"
+    assert len(few) == 7, "with its own row as many as are opposite, the rest in forms"
+    assert all(number >= 100 for number in set(few[1:]) - {11, 12})
+
+
 def test_rows_that_lost_nothing_are_left_out_and_the_gradient_is_the_same(
     tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +241,8 @@ def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(
         pair = Pair(method.rows.forget_batch([0, 3, 4]), method.rows.retain_batch([1, 5, 5]), step)
         parts = method._parts(pair)
         assert len(parts["plain"]) + len(parts["others"]) == len(parts["forget"]) + len(parts["turned"]) == 3
-        assert len(parts["retain"]) == len(parts["forms"]) == 3
+        assert len(parts["forms"]) == 3
+        assert len(set(parts["retain"].index.tolist())) > 2, "others beside the step's own"
         numbers = [number for batch in parts.values() for number in set(batch.index.tolist())]
         assert len(numbers) == len(set(numbers)), "two different rows may not share a number"
         assert bool(parts["turned"].value_mask.any(1).all()), "the true answer's facts are masked in each form"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from letheon.audit.measuring.answer_kinds import recalls
+from letheon.audit.measuring.answer_kinds import FoundFact, recalls
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import Item
 from letheon.core.model.models import LanguageModel
@@ -44,7 +44,7 @@ class Attempt:
         recovered: whether it gives the fact.
     """
 
-    example: Example
+    example: Example | FoundFact
     prompt: str
     prefix: tuple[int, ...] = ()
     ids: tuple[int, ...] = ()

@@ -24,6 +24,8 @@ from letheon.core.scoring.word_masks import FUNCTION_WORDS
 
 # Facts of a text that are asked for.
 FACTS = 8
+# So many texts have all of these sampled, more have every second: one hit more of four decided an audit of one text.
+FEW_TEXTS = 2
 # Words that stand before a name or a number that is asked for, and before another word, which is guessed more easily.
 BEFORE_A_NAME, BEFORE_A_WORD = 3, 12
 # Words before the fact that are given without what precedes them.
@@ -100,9 +102,10 @@ def _asked(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
 
 
 def _begun_again(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
-    begun = _begun(model, plan)
-    chosen = begun if len(begun) <= 2 * FACTS else begun[::2]
-    return [again for one in chosen for again in [one] * plan.settings.leak_answers]
+    asked = list(_asked_for(plan))
+    chosen = asked if len(plan.tried_texts) <= FEW_TEXTS else asked[::2]
+    begun = _within_the_context(model, (plain(model, row, text) for row, text in chosen))
+    return [again for one in begun for again in [one] * plan.settings.leak_answers]
 
 
 NEEDS = "no row is running text with a fact behind its first words"

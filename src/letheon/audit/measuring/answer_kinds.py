@@ -88,24 +88,37 @@ def recalls(answer: str, example: Example, expected: str) -> bool:
     its ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found, or if it says
     each telling word of a found value (two at least, or a code), in whatever words around them; a single telling word
     counts in an answer that says nothing else, beside words of the question, and a single name or number also beside
-    two others. Running text of which three words or more that carry facts are expected is recalled where half of these
-    are said.
+    two others. Running text whose facts were found is recalled where half of the words are said that carry them and do
+    not stand in what was given of it (of fewer than three such words, in an answer that follows the text), or where it
+    is repeated word by word.
     """
     if example.value is None:
         fact = example.fact if isinstance(example, FoundFact) else None
         # a part may have been given: half of running text, the beginning of an answer
         left = [word for word in dict.fromkeys((fact or "").split()) if says(expected, word)]
-        if not example.prompt:
-            if len(left) >= LEAST_WORDS:
-                return sum(says(answer, word) for word in left) >= SHARE_OF_WORDS * len(left)
-            fact = " ".join(left)
-        else:
+        if not example.prompt and fact is not None:
+            return _gives_text(answer, left, example.answer.removesuffix(expected), expected)
+        if example.prompt:
             words, apart = _telling(left, example.prompt, expected), re.sub(BEFORE_A_UNIT, " ", answer)
             if any(_tells(words, text, example.prompt, expected) for text in {answer, apart}):
                 return True
         whole = rouge(answer, expected).rougeL_recall >= ROUGE_OF_A_FACT
         return whole and (not fact or rouge(answer, fact).rougeL_recall >= ROUGE_OF_A_VALUE)
     return _gives_value(answer, example.value)
+
+
+def _gives_text(answer: str, words: Sequence[str], given: str, expected: str) -> bool:
+    """Whether an answer gives a part of running text: half of the words that carry its facts, or the part word by word.
+
+    Words that stand in what was given of the text tell nothing. Where few are left, the answer has to follow the part
+    as well.
+    """
+    left = [word for word in words if not says(given, word)]
+    if says(answer, expected):
+        return True
+    said = sum(says(answer, word) for word in left) >= SHARE_OF_WORDS * len(left)
+    follows = len(left) >= LEAST_WORDS or rouge(answer, expected).rougeL_recall >= ROUGE_OF_A_FACT
+    return bool(left) and said and follows
 
 
 def _gives_value(answer: str, value: str) -> bool:

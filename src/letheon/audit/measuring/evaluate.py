@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from letheon.audit.measuring.answer_kinds import recalls
+from letheon.audit.measuring.answer_kinds import FoundFact, recalls
 from letheon.audit.measuring.greedy_answers import answer_all, answer_limit, expected_answer, first_half
 from letheon.audit.measuring.metrics import probability, truth_ratio
 from letheon.core.model.models import LanguageModel
@@ -48,7 +48,7 @@ class RowScores:
         given: the beginning of running text, which the answer continues; empty for a row with a prompt.
     """
 
-    example: Example
+    example: Example | FoundFact
     probability: float
     value_probability: float | None
     exact_memorization: float | None

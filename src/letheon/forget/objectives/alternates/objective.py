@@ -162,7 +162,7 @@ class Alternates(Objective):
         turned = {i: [first + number for number in self._added(model, forms[i])] for i in visited}
         draw = random.Random(stream_seed(rows.seed, "alternates"))
         self.drawn = in_turn(pools, truths, [forget for forget, _ in plan], draw)
-        standing = {i: len(rows.forget) + i for i in visited}
+        standing = {i: len(rows.forget) + i for i in range(len(others))}
         self.beside = []
         for turns, (_, retained) in zip(self.drawn, plan, strict=True):
             opposite = len(turns) + sum(one.alternate is not None for one in turns.values())

@@ -71,13 +71,14 @@ def drawn_beside(
     too few, the rest are forms of any row. A retain row that a step has twice has its rows twice.
 
     Args:
-        forms, standing: per retain row the numbers of its other forms, and the number that it has as it stands.
+        forms: per retain row of the plan, and some others, the numbers of its other forms.
+        standing: per retain row of the request the number that it has as it stands.
         opposite: forget rows and alternates of the step.
         length: tokens of the row with a number.
     """
     if not forms or not retained:
         return {}
-    others = [i for i in forms if i not in retained]
+    others = [i for i in standing if i not in retained]
     least = min(LEAST_RETAINED, len(others) + 2 * len(retained))
     needed, more = (max(-(-rows // len(retained)) - 2, 0) for rows in (opposite, max(opposite, least)))
     further = [standing[i] for i in draw.sample(others, min(more * len(retained), len(others)))]
