@@ -28,6 +28,7 @@ from letheon.core.scoring.decoding import Ask
 from letheon.core.scoring.generation import generate_ids
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.spans import UNKNOWN_SUBJECTS
+from letheon.core.scoring.spellings import unlikelihood
 from letheon.core.scoring.token_trees import Question as TokenQuestion
 from letheon.core.scoring.word_masks import word_masks
 from letheon.core.scoring.word_probability import fact_probabilities
@@ -52,7 +53,6 @@ from letheon.forget.objectives.alternates.objective import (
     Alternates,
     Settings,
     alternates_loss,
-    unlikelihood_loss,
 )
 from letheon.forget.objectives.alternates.own_answers import alternate_answers
 from letheon.forget.objectives.alternates.strangers import (
@@ -82,15 +82,48 @@ def logits_of(*probabilities: float) -> Tensor:
 def test_unlikelihood_by_hand() -> None:
     # p = 3/4 and 1/2: -ln(1/4) and -ln(1/2); logits need no normaliser
     logits = torch.stack([logits_of(0.75, 0.125, 0.125) + 5, logits_of(0.25, 0.5, 0.25)])
-    loss = unlikelihood_loss(logits, torch.tensor([0, 1]))
+    loss = unlikelihood(logits, torch.tensor([[0], [1]]))
     assert loss.tolist() == pytest.approx([math.log(4), math.log(2)])
+
+
+def test_a_step_unlearns_a_fact_in_every_spelling(tiny: LanguageModel, deletion: Request) -> None:
+    method = prepared(tiny, deletion, Settings(forms=""), [([0], [0])])
+    batch = method.rows.forget_batch([0])
+    fact = score(tiny, batch)
+    (place, *_) = fact.value.nonzero().flatten().tolist()
+    letter = tiny.tokenizer.decode([int(fact.labels[place])])
+    other = tiny.tokenizer.convert_tokens_to_ids(letter.swapcase())
+    assert other != int(fact.labels[place])
+
+    def pull() -> Tensor:
+        found: list[Tensor] = []
+        with pytest.MonkeyPatch.context() as patch:
+            whole = objective.unlikelihood
+
+            def watched(logits: Tensor, spellings: Tensor) -> Tensor:
+                logits.retain_grad()
+                found.append(logits)
+                return whole(logits, spellings)
+
+            patch.setattr(objective, "unlikelihood", watched)
+            terms = method.terms(tiny, Pair(batch, None))
+        assert terms.forget is not None
+        terms.forget.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        tiny.model.zero_grad()
+        assert found[0].grad is not None
+        return found[0].grad[0]
+
+    slope = pull()
+    assert slope[int(fact.labels[place])] > 0
+    assert slope[other] > 0, "as the other case is no way out"
+    assert int((slope > 0).sum()) == 2
 
 
 @oracle("alternates")
 def test_its_pull_does_not_vanish_where_the_fact_is_certain() -> None:
     certain = torch.tensor([[60.0, 1.0, 0.0]], dtype=torch.float64, requires_grad=True)
     label = torch.tensor([0])
-    slope = torch.autograd.grad(unlikelihood_loss(certain, label).sum(), certain)[0]
+    slope = torch.autograd.grad(unlikelihood(certain, label[:, None]).sum(), certain)[0]
     assert slope[0, 0].item() == pytest.approx(1.0)
     assert slope.sum().item() == pytest.approx(0.0, abs=1e-12)
     same = torch.autograd.grad(ce_u_loss(certain, label).sum(), certain)[0]
@@ -101,7 +134,7 @@ def test_its_pull_does_not_vanish_where_the_fact_is_certain() -> None:
 def test_the_three_losses_by_hand_and_none_takes_another_s_place() -> None:
     # facts: p = 3/4 of one token of two in the effective batch; alternates: ln 2 + ln 4 over 3; retained: one token
     # half as likely as before, one twice as likely, which offsets nothing, over 2
-    facts, labels = logits_of(0.75, 0.25)[None].detach(), torch.tensor([0])
+    facts, labels = logits_of(0.75, 0.25)[None].detach(), torch.tensor([[0]])
     alternates, retained = (torch.tensor([math.log(p) for p in pair]) for pair in ((1 / 2, 1 / 4), (1 / 8, 1 / 2)))
     before = torch.tensor([math.log(1 / 4), math.log(1 / 4)])
     losses = alternates_loss(facts, labels, alternates, retained, before, (2, 3, 2))

@@ -21,6 +21,7 @@ from letheon.core.scoring.generation import without_thought
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.overlap import rouge_l_recall
 from letheon.core.scoring.said import says
+from letheon.core.scoring.spellings import Spellings, spelled_logp
 from letheon.core.scoring.word_probability import fact_probability
 from letheon.core.training.sharding import trained_weights
 from letheon.forget.objectives.alternates.strangers import (
@@ -63,7 +64,7 @@ class Looks:
     ) -> None:
         self.model, self.rows, self.before, self.alternates = model, rows, before, alternates
         retain = rows.request.retain if rows.request is not None else ()
-        self.looked_at = rows.watched()
+        self.looked_at, self.spellings = rows.watched(), Spellings(model.tokenizer)
         self.words = words_of_facts(rows.examples, retain)
         self.kept_parts = parts_in("\n".join(row.answer for row in retain))
         self.subjects = guess_subjects(rows.examples, retain)
@@ -115,19 +116,24 @@ class Looks:
             self.model.frozen = frozen
 
     @torch.no_grad()
-    def _per_row(self, encoded: Sequence[Encoded]) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Per row its answer's tokens, their log-probabilities, and which of them carry the fact."""
+    def _per_row(
+        self, encoded: Sequence[Encoded], spellings: Spellings | None = None
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Per row its answer's tokens, their log-probabilities (in any spelling), and which carry the fact."""
         found: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         for part in by_length([len(row.ids) for row in encoded], 16):
             scores = score(self.model, self.rows.batch([encoded[i] for i in part], part))
+            logp, size = scores.logp, scores.logits.shape[-1]
+            if spellings is not None:
+                logp = spelled_logp(scores.logits, spellings.of(scores.labels, size))
             for place, i in enumerate(part):
                 mine = scores.row == place
-                found[i] = scores.labels[mine], scores.logp[mine].float(), scores.value[mine]
+                found[i] = scores.labels[mine], logp[mine].float(), scores.value[mine]
         return [found[i] for i in range(len(encoded))]
 
     def _fact_probabilities(self) -> list[float]:
-        """Per row the probability of its fact, see `core.scoring.word_probability`."""
-        rows = self._per_row(self.rows.forget)
+        """Per row the probability of its fact in any spelling, see `core.scoring.word_probability`."""
+        rows = self._per_row(self.rows.forget, self.spellings)
         return [fact_probability(self.model.tokenizer, labels, logp, fact) for labels, logp, fact in rows]
 
     def _retained(self) -> list[Tensor]:

@@ -6,12 +6,12 @@ Differs: the alternates are the model's greedy answers about invented names with
          (`own_answers.py`), or where these are guesses the best of some that are also made in plain text; they take the
          true answers' place in other forms of the questions too (`question_forms.py`).
          Their likelihood is learned as it is, with no preference against the true answer; the words that carry the fact
-         have an unlikelihood of their own. A step has one alternate and the true answer per forget row, by turns one
-         to the question as it stands and one in another form. Every retain row of a step stands there a second time,
-         in another form, and other retain rows as they stand, so that retain rows are as many as forget rows and
-         alternates together. A retain row's token
-         is learned only while it is less likely than before the first step: retain rows are kept, not taught, since
-         more likelihood than they had costs general text.
+         have an unlikelihood of their own, in capitals or not and with a space before them or not. A step has one
+         alternate and the true answer per forget row, by turns one to the question as it stands and one in another
+         form. Every retain row of a step stands there a second time, in another form, and other retain rows as they
+         stand, so that retain rows are as many as forget rows and alternates together. A retain row's token is learned
+         only while it is less likely than before the first step: retain rows are kept, not taught, since more
+         likelihood than they had costs general text.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from letheon.core.rows.encoding import Batch, Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Scores, score
+from letheon.core.scoring.spellings import Spellings, unlikelihood
 from letheon.core.scoring.word_probability import fact_probabilities
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, that_fit, write_alternates
 from letheon.forget.objectives.alternates.kept import Levels, lost
@@ -79,21 +80,9 @@ class Settings:
                 raise InputError(f"no form of question is called {form!r}", nearest(form, list(FORMS)))
 
 
-def unlikelihood_loss(
-    logits: Float[Tensor, "tokens vocabulary"], labels: Int[Tensor, " tokens"]
-) -> Float[Tensor, " tokens"]:
-    """−log(1 − p) of each token (nats), p its probability.
-
-    Its gradient by the logits is p (e − q), with e the token's unit vector and q the distribution without the token,
-    renormalised: unlike that of ascent it does not vanish as p → 1. (It is CE-U's gradient, arXiv 2503.01224.)
-    """
-    others = logits.scatter(-1, labels[:, None], float("-inf"))
-    return logits.logsumexp(-1) - others.logsumexp(-1)
-
-
 def alternates_loss(
     fact_logits: Float[Tensor, "facts vocabulary"],
-    fact_labels: Int[Tensor, " facts"],
+    fact_spellings: Int[Tensor, "facts spellings"],
     alternate_logp: Float[Tensor, " alternates"],
     retain_logp: Float[Tensor, " retained"],
     retain_before: Float[Tensor, " retained"],
@@ -101,11 +90,12 @@ def alternates_loss(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """E[−log(1 − p)] of the facts' tokens, E[−log p] of the alternates', E[max(0, log p₀ − log p − s)] of the retained.
 
-    In nats: p is a token's probability, p₀ the one before the first step (`retain_before` is its logarithm), s `SPARE`
-    of `kept.py`. Each sum is divided by its count, the number of such tokens in the effective batch that it is part of.
+    In nats: p is a token's probability (a fact's in any of its spellings, see `core.scoring.spellings`), p₀ the one
+    before the first step (`retain_before` is its logarithm), s `SPARE` of `kept.py`. Each sum is divided by its count,
+    the number of such tokens in the effective batch that it is part of.
     """
     facts, alternates, retained = (max(count, 1) for count in counts)
-    unlikely = unlikelihood_loss(fact_logits, fact_labels).sum() / facts
+    unlikely = unlikelihood(fact_logits, fact_spellings).sum() / facts
     return unlikely, -alternate_logp.sum() / alternates, lost(retain_logp, retain_before).sum() / retained
 
 
@@ -124,7 +114,7 @@ class Alternates(Objective):
 
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         """Write the alternates; draw which alternates and which forms of the rows stand in each step."""
-        self.rows, self.plan = rows, plan
+        self.rows, self.plan, self.spellings = rows, plan, Spellings(model.tokenizer)
         self.extra: list[Encoded] = []  # alternates and other forms are rows too, numbered after the request's own
         retain, names = (rows.request.retain if rows.request is not None else ()), self.settings.forms.split()
         shown, others = with_found_values(rows.examples, retain, guess_subjects(rows.examples, retain))
@@ -251,7 +241,7 @@ class Alternates(Objective):
         counts = self._counts(pair)
         unlikely, alternates, retain = alternates_loss(
             torch.cat([one.logits for one in facts]),
-            torch.cat([one.labels for one in facts]),
+            self.spellings.of(torch.cat([one.labels for one in facts]), facts[0].logits.shape[-1]),
             replaced,
             retained,
             self.levels.of(kept) if kept else retained.detach(),
