@@ -210,6 +210,7 @@ def test_a_stand_in_is_a_required_criterion_and_no_way_out(tmp_path: Path) -> No
             load_profile(tmp_path / "own.toml")
     strict = {one.metric: one.instead for one in load_profile("strict").criteria if one.instead}
     assert strict.pop("fluency") == "damage"
+    assert strict.pop("relearn") == "relearn:unrelated"
     assert strict == dict.fromkeys(("attack:first_token_prefix", "attack:value_prefix"), "attack:text_begun")
     plain = load_profile("standard").criteria[0]
     assert "instead" not in canonical_without_defaults(plain.model_dump(mode="json"))
@@ -816,3 +817,53 @@ def test_broken_answers_do_not_widen_their_own_limit_without_end() -> None:
     assert (found.outcome, found.at_least) == ("fail", pytest.approx(-5.5 - 0.3 - 0.5))
     assert judge(load_profile("standard"), fluent(broken, names)).outcome == "fail"
     assert outcome_of("fluency", fluent([one - 1.5 for one in names], names)).outcome == "fail"
+
+
+# A single row: trained on and watched ---------------------------------------------------------------------------------
+
+
+def of_one_row(after: float, reference: float | None = 0.7, before: float = 0.95) -> Evidence:
+    """Good evidence about one row, with the probability that each model gives it after the steps of relearning.
+
+    Every model gives the row in the end, so that recall says nothing.
+    """
+    good = good_evidence(reference=reference is not None)
+    learned = {"before": before, "after": after, "reference": reference}
+    curves = []
+    for curve in good.curves:
+        start = CurvePoint(step=0, probability=0.0, recall=0.0, trained_loss=3.0)
+        end = CurvePoint(step=6, probability=learned[curve.model] or 0.0, recall=1.0, trained_loss=0.1)
+        curves.append(curve.model_copy(update={"same_row": True, "n": 1, "points": [start, end]}))
+        kept = [
+            point.model_copy(update={"probability": 0.1, "recall": float(curve.model == "before")})
+            for point in (start, end)
+        ]
+        curves.append(curve.model_copy(update={"trained_on": "unrelated", "title": "kept rows", "points": kept}))
+    return good.model_copy(update={"curves": curves})
+
+
+def judged(metric: str, evidence: Evidence) -> CriterionOutcome:
+    found = judge(load_profile("standard"), evidence).criteria
+    return next(one for one in found if one.criterion.metric == metric)
+
+
+def test_a_single_row_is_judged_by_how_fast_it_is_learned_beside_the_reference() -> None:
+    """Of the way from the reference (.7) to the model before (.95) a third is allowed."""
+    assert judged("relearn", of_one_row(0.66)).outcome == "pass"
+    assert judged("relearn", of_one_row(0.75)).outcome == "pass"
+    assert judged("relearn", of_one_row(0.75)).measured.value == pytest.approx(0.2)
+    slow = judged("relearn", of_one_row(0.85))
+    assert slow.outcome == "fail"
+    assert "of the way from the reference to the model before" in slow.words
+
+
+def test_without_a_reference_kept_rows_are_trained_on_in_place_of_the_single_row() -> None:
+    """A model that has never seen the row learns it too: its return shows nothing by itself."""
+    alone = judged("relearn", of_one_row(0.94, reference=None))
+    assert alone.outcome == "not computable"
+    assert alone.replaced
+    assert judged("relearn", of_one_row(0.94, reference=0.93)).replaced
+    bare = of_one_row(0.94, reference=None)
+    without = bare.model_copy(update={"curves": [one for one in bare.curves if one.same_row]})
+    assert not judged("relearn", without).replaced
+    assert judge(load_profile("standard"), without).outcome == "inconclusive"

@@ -64,9 +64,9 @@ class Criterion(Limit):
     """What is demanded, as a short phrase."""
     metric: str
     """A metric's name (`attacks:any` is one: see `record.any_attack`), or `attack:NAME`, `attack:*` (see
-    `criterion_values.worst_attack`), `quantised:BITS` or `quantised:GGUF-TYPE`, `relearn`, `relearn:unrelated`, or
-    `after_learning`: of the forget subset the highest recall while a stream is learned on, of the retain subset the
-    lowest."""
+    `criterion_values.worst_attack`), `quantised:BITS` or `quantised:GGUF-TYPE`, `relearn` (of a single row how fast it
+    is learned: 0 as by the reference, 1 as by the model before), `relearn:unrelated`, or `after_learning`: of the
+    forget subset the highest recall while a stream is learned on, of the retain subset the lowest."""
     subset: Subset = "forget"
     """The rows on which it is judged."""
     model: Literal["after"] = "after"
@@ -87,8 +87,8 @@ class Criterion(Limit):
     if_missing: Literal["inconclusive", "set aside"] = "inconclusive"
     """What a required criterion that has no value, or whose test shows nothing, does to the verdict."""
     instead: str | None = None
-    """The metric of the required criterion that stands in where no row is a question or, for `fluency`, most answers
-    are names: if that one is passed or failed, this one is set aside."""
+    """The metric of the required criterion that stands in where no row is a question, for `fluency` most answers are
+    names, or for `relearn` there is one row: if that one is passed or failed, this one is set aside."""
     interval: Literal["point", "bound"] | None = None
     """Overrides the profile's rule for this criterion."""
     why: str

@@ -28,6 +28,11 @@ KNOWING = 0.5  # of what the model before recalls: a reference that recalls so m
 BESIDE_REFERENCE = {"forget_quality", "unlearning_depth"}  # metrics of a model that are computed with the reference
 # Relearning has taught its rows where their loss (nats per token) is at most this share of what it was, or this low.
 LEARNED, KNOWN = 0.5, math.log(2)
+# A row that is trained on comes back in every model; what tells is how fast. Models as fast as that tell nothing.
+TOLD_APART = 0.05
+ONLY_ROW = (
+    "the only row is trained on and watched: a reference that learns it slower than the model before must show it"
+)
 # What a measurement takes that a request may not have.
 NEEDS = {
     "attack:membership": ": it takes rows that no model saw (--holdout)",
@@ -154,6 +159,8 @@ def _values(criterion: Criterion, model: Role, evidence: Evidence) -> list[Value
             ]
             if chosen and reasons:
                 return [Value.missing(reasons[0])]
+            if any(curve.same_row for curve in chosen):
+                return [_of_the_only_row(model, curves_of_only_rows(evidence))]
             return [Value(value=max(point.recall for point in curve.points), n=curve.n) for curve in chosen]
         case "after_learning":
             streams = [stream for stream in evidence.continued if stream.model == model]
@@ -161,6 +168,20 @@ def _values(criterion: Criterion, model: Role, evidence: Evidence) -> list[Value
         case _:
             metric = evidence.metric(criterion.metric, criterion.subset, model)
             return [metric.value if metric else None]
+
+
+def curves_of_only_rows(evidence: Evidence) -> dict[Role, float]:
+    """Return how fast each model learns the only row that is to be forgotten: its mean probability after each step."""
+    curves = [curve for curve in evidence.curves if curve.same_row and len(curve.points) > 1]
+    return {curve.model: float(np.mean([point.probability for point in curve.points[1:]])) for curve in curves}
+
+
+def _of_the_only_row(model: Role, learned: dict[Role, float]) -> Value:
+    """Return where a model lies between the reference (0, or below it) and the model before (1)."""
+    before, reference = learned.get("before"), learned.get("reference")
+    if before is None or reference is None or before - reference < TOLD_APART:
+        return Value.missing(ONLY_ROW)
+    return Value(value=max(0.0, (learned[model] - reference) / (before - reference)), n=1)
 
 
 def unlearned(curve: Curve) -> str:

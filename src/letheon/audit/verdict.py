@@ -22,8 +22,10 @@ from letheon.audit.criteria import (
 from letheon.audit.criterion_limits import LEVEL, Accepted, HolmTest, accepted, holm_tests
 from letheon.audit.criterion_values import (
     OF_NAMES,
+    ONLY_ROW,
     ROUNDING,
     chance_of,
+    curves_of_only_rows,
     knowing_reference,
     measured,
     on_common_rows,
@@ -48,6 +50,8 @@ CAVEAT = (
     "that were used, and do not show that no trace is left in its weights."
 )
 OF_ALL_ATTACKS = ("attack:*", "attacks:any")
+BY_SPEED = "of the way from the reference to the model before, which learn the only row slower and faster"
+FEW_FIT = {"fluency": OF_NAMES, "relearn": ONLY_ROW}  # metrics that do not fit some requests, and what is said of these
 
 
 def judge(profile: Profile, evidence: Evidence) -> Verdict:
@@ -87,14 +91,14 @@ def _interval_decides(criterion: Criterion, profile: Profile) -> bool:
 
 
 def _replaced(outcome: CriterionOutcome, others: Sequence[CriterionOutcome], evidence: Evidence) -> CriterionOutcome:
-    """Mark a criterion that fits no model, since no row is a question or most answers are names, where its stand-in was
-    decided."""
+    """Mark a criterion that fits no model, since no row is a question, most answers are names or there is one row only,
+    where its stand-in was decided."""
     criterion = outcome.criterion
     values = [measured(criterion, "before", evidence).value, outcome.measured.value]
     of_questions = [one for one in evidence.attacks if one.unit == "share of facts" and one.name not in ON_TEXT]
     fits = values != [None, None] or any(one.before.value is not None for one in of_questions)
-    if criterion.metric == "fluency":
-        fits = outcome.measured.reason != OF_NAMES
+    if criterion.metric in FEW_FIT:
+        fits = outcome.measured.reason != FEW_FIT[criterion.metric]
     if not criterion.instead or fits:
         return outcome
     decided = any(one.criterion.metric == criterion.instead and one.outcome in ("pass", "fail") for one in others)
@@ -130,7 +134,12 @@ def judge_criterion(
         strongest = criterion.metric == "attack:*"
         by = f" by {worst_attack(evidence, 'after')[1]}" if strongest else ""
         form = trained_on(criterion, evidence)
-        remarks = [limits.remark, f"the deletion was trained on this form of question ({form})" if form else ""]
+        alone = criterion.metric == "relearn" and curves_of_only_rows(evidence)
+        remarks = [
+            limits.remark,
+            f"the deletion was trained on this form of question ({form})" if form else "",
+            BY_SPEED if alone else "",
+        ]
         remark = "".join(f" ({one})" for one in remarks if one)
         words = f"Measured {number(value.value)}{by}, {limits.words()} accepted{remark}"
         within = limits.contains(value.value)

@@ -239,6 +239,15 @@ def _curves(audit: Audit) -> Figures:
         chosen = [curve for curve in audit.curves if curve.title == title and curve.points]
         if not chosen:
             continue
+        if chosen[0].same_row:
+            lines = {str(one.model): [(float(p.step), p.probability) for p in one.points] for one in chosen}
+            across = "steps of training on the only row"
+            yield (
+                figures.curves(lines, across, "Probability of the row", f"Relearning: {across}"),
+                "Every model learns a row that it is trained on; what was hidden comes back sooner than the reference "
+                "learns it.",
+            )
+            continue
         lines = {str(curve.model): [(float(p.step), p.recall) for p in curve.points] for curve in chosen}
         half = {str(c.model): c.steps_to_half.value for c in chosen if c.steps_to_half and c.model != "before"}
         reached = {role: steps for role, steps in half.items() if steps is not None}

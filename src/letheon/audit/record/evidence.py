@@ -207,6 +207,8 @@ class Curve(Part):
     """Whether these were forget rows, or retain rows that say nothing of them."""
     n: Count
     """Number of held-out facts."""
+    same_row: bool = False
+    """Whether there is a single row, which is both trained on and watched."""
     points: list[CurvePoint]
     """Steps in order."""
     steps_to_half: Value | None = None

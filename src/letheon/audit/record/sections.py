@@ -202,6 +202,7 @@ def all_curves(findings: FindingsByRole, plan: AuditPlan) -> list[Curve]:
             title=_trained_on(name, plan),
             trained_on=name,
             n=len(plan.watched),
+            same_row=name == "forgotten" and plan.trained == plan.watched,
             points=[CurvePoint(**asdict(point)) for point in points],
             steps_to_half=_steps_to_half(points, before[name][0].recall),
         )
