@@ -14,15 +14,26 @@ from letheon.core.scoring.spellings import Spellings, spelled_logp, unlikelihood
 class Vocabulary:
     """A tokenizer that has a vocabulary and nothing else."""
 
-    def __init__(self, *tokens: str) -> None:
+    def __init__(self, *tokens: str | bytes) -> None:
         self.tokens = tokens
 
-    def get_vocab(self) -> dict[str, int]:
+    def get_vocab(self) -> dict[str | bytes, int]:
         return {token: number for number, token in enumerate(self.tokens)}
 
 
 def test_a_word_with_and_without_a_space_and_in_capitals_is_one() -> None:
-    tokens = ("\u0120house", "house", "\u2581House", "houses", "!", "\u0120!", "\u0120\u00c3", "\u00e3", "HOUSE")
+    tokens = (
+        "\u0120house",
+        "house",
+        "\u2581House",
+        "houses",
+        "!",
+        "\u0120!",
+        "\u0120\u00c3",
+        "\u00e3",
+        "HOUSE",
+        "\u0120",
+    )
     spellings = Spellings(Vocabulary(*tokens))
     found = spellings.of(torch.tensor([1, 3, 5, 6]), len(tokens))
     assert [sorted(set(row)) for row in found.tolist()] == [[0, 1, 2, 8], [3], [5], [6]]
@@ -30,8 +41,25 @@ def test_a_word_with_and_without_a_space_and_in_capitals_is_one() -> None:
     assert spellings.of(torch.tensor([], dtype=torch.long), 8).shape == (0, 1)
 
 
+def test_a_small_word_is_no_spelling_of_what_begins_with_its_letters() -> None:
+    """Aoife is " A", "o", "ife", and any answer may begin with " a"; both were taught and unlearned at once."""
+    tokens = ("\u0120A", "A", "a", "\u0120a", "\u0120In", "\u0120in", "\u0120Ros", "\u0120ros")
+    found = Spellings(Vocabulary(*tokens)).of(torch.tensor([0, 3, 4, 6]), len(tokens))
+    assert [sorted(set(row)) for row in found.tolist()] == [[0, 1], [2, 3], [4], [6, 7]]
+
+
+def test_letters_that_are_no_ascii_have_a_case_where_tokens_are_text() -> None:
+    tokens = ("\u2581\u00dcber", "\u00fcber", "\u00dcBER")
+    assert sorted(set(Spellings(Vocabulary(*tokens)).of(torch.tensor([0]), 3)[0].tolist())) == [0, 1, 2]
+
+
+def test_parts_of_letters_are_no_words() -> None:
+    parts = Vocabulary(b"a\xc3", b"a\xc4", b"house", b" house")
+    assert Spellings(parts).of(torch.tensor([0, 2]), 4).tolist() == [[0, 0], [2, 3]]
+
+
 def test_the_embedded_model_s_letters_have_both_cases(tiny: LanguageModel) -> None:
-    small, capital = (tiny.tokenizer.convert_tokens_to_ids(letter) for letter in "aA")
+    small, capital = (tiny.tokenizer.convert_tokens_to_ids(letter) for letter in "bB")
     assert sorted(Spellings(tiny.tokenizer).of(torch.tensor([small]), 259)[0].tolist()) == sorted([small, capital])
 
 
@@ -40,7 +68,17 @@ def test_unlikelihood_and_probability_are_of_all_spellings_together() -> None:
     spelled = torch.tensor([[0, 2, 0]])  # filled up with its own number
     assert unlikelihood(logits, spelled).item() == pytest.approx(-math.log(1 - 0.625))
     assert spelled_logp(logits, spelled).exp().item() == pytest.approx(0.625)
-    assert spelled_logp(torch.tensor([[0.0, 60.0, 60.0]]), torch.tensor([[0]])).item() < math.log(1e-6)
+
+
+def test_a_probability_near_0_is_not_rounded() -> None:
+    """As a difference of two sums, 1e-7 became anything from 1e-12 to 4e-6."""
+    logits = torch.randn(50, 49152, generator=torch.Generator().manual_seed(0))
+    logits[:, 0] = logits[:, 1:].logsumexp(-1) + math.log(1e-7)
+    found = spelled_logp(logits, torch.zeros(50, 1, dtype=torch.long))
+    assert torch.allclose(found, torch.full((50,), math.log(1e-7)), atol=1e-4)
+    assert spelled_logp(torch.tensor([[0.0, 60.0, 60.0]]), torch.tensor([[0, 0]])).item() == pytest.approx(
+        -60.693, abs=1e-3
+    )
 
 
 def test_no_spelling_takes_the_place_of_another() -> None:

@@ -86,37 +86,39 @@ def test_unlikelihood_by_hand() -> None:
     assert loss.tolist() == pytest.approx([math.log(4), math.log(2)])
 
 
-def test_a_step_unlearns_a_fact_in_every_spelling(tiny: LanguageModel, deletion: Request) -> None:
-    method = prepared(tiny, deletion, Settings(forms=""), [([0], [0])])
-    batch = method.rows.forget_batch([0])
-    fact = score(tiny, batch)
-    (place, *_) = fact.value.nonzero().flatten().tolist()
-    letter = tiny.tokenizer.decode([int(fact.labels[place])])
-    other = tiny.tokenizer.convert_tokens_to_ids(letter.swapcase())
-    assert other != int(fact.labels[place])
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_step_unlearns_every_token_of_the_facts_in_every_spelling(
+    tiny: LanguageModel, deletion: Request, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a row as it stands, and of another's true answer in another form."""
+    method = prepared(tiny, deletion, Settings(forms="told"), [([0, 1], [0]), ([0, 1], [0])])
+    whole, calls = objective.unlikelihood, []
 
-    def pull() -> Tensor:
-        found: list[Tensor] = []
-        with pytest.MonkeyPatch.context() as patch:
-            whole = objective.unlikelihood
+    def watched(logits: Tensor, spellings: Tensor) -> Tensor:
+        logits.retain_grad()
+        calls.append((logits, spellings))
+        return whole(logits, spellings)
 
-            def watched(logits: Tensor, spellings: Tensor) -> Tensor:
-                logits.retain_grad()
-                found.append(logits)
-                return whole(logits, spellings)
-
-            patch.setattr(objective, "unlikelihood", watched)
-            terms = method.terms(tiny, Pair(batch, None))
-        assert terms.forget is not None
-        terms.forget.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        tiny.model.zero_grad()
-        assert found[0].grad is not None
-        return found[0].grad[0]
-
-    slope = pull()
-    assert slope[int(fact.labels[place])] > 0
-    assert slope[other] > 0, "as the other case is no way out"
-    assert int((slope > 0).sum()) == 2
+    monkeypatch.setattr(objective, "unlikelihood", watched)
+    terms = method.terms(tiny, Pair(method.rows.forget_batch([0, 1]), None, step=step))
+    assert terms.forget is not None
+    terms.forget.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    tiny.model.zero_grad()
+    (logits, spellings), turns = calls[0], method.drawn[step].items()
+    as_it_stands = [method.rows.forget[i] for i, turn in turns if turn.truth is None]
+    turned = [method.extra[turn.truth] for _, turn in turns if turn.truth is not None]
+    assert as_it_stands
+    assert turned
+    learned = [(row.ids[row.start :], row.value) for row in (*as_it_stands, *turned)]
+    labels = [token for ids, fact in learned for token, inside in zip(ids, fact, strict=True) if inside]
+    expected = []
+    for label in labels:
+        letter = tiny.tokenizer.decode([label])
+        other = letter if letter in "aAiI" else letter.swapcase()  # "a" is no spelling of a name's "A"
+        expected.append({label, tiny.tokenizer.convert_tokens_to_ids(other)})
+    assert [set(row) for row in spellings.tolist()] == expected
+    assert logits.grad is not None
+    assert [set(row.nonzero().flatten().tolist()) for row in logits.grad > 0] == expected
 
 
 @oracle("alternates")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.model.passes import FrozenLayers
 from letheon.core.rows.examples import Example
+from letheon.core.scoring.likelihood import Scores, score
 from letheon.core.training.sharding import trained_weights
 from letheon.forget import closed_loop, recipe_job
 from letheon.forget.closed_loop import FEWER, ClosedLoop
@@ -467,6 +469,30 @@ def test_a_look_finds_the_likeliest_fact_and_whole_values(
     monkeypatch.setattr(loop.looks, "_gives", lambda i, answer: i == 3)
     assert sorted(name for name in loop.looks.look() if name.startswith("look_left")) == ["look_left_3", "look_left_7"]
     assert loop._missed({**LOOK, "look_facts": math.nan}) == ["the facts"]
+
+
+def test_a_fact_stays_likely_in_capitals_and_what_is_kept_does_not(
+    loop: ClosedLoop, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where " house" had gone the model said "house"; a kept answer is its own tokens."""
+    looks = loop.looks
+    letters = [letter for letter in string.ascii_letters if letter not in "aAiI"]  # these are words as well
+    swapped = torch.arange(len(tiny.tokenizer))
+    for letter in letters:
+        own, other = tiny.tokenizer.convert_tokens_to_ids([letter, letter.swapcase()])
+        swapped[own] = other
+    before, kept = looks._fact_probabilities(), looks._retained()
+
+    def in_capitals(*args: Any) -> Scores:
+        """The probabilities of each letter and of its other case exchanged."""
+        found = score(*args)
+        logits = found.logits.clone()
+        logits[:, : len(swapped)] = found.logits[:, swapped]
+        return replace(found, logits=logits)
+
+    monkeypatch.setattr("letheon.forget.looks.score", in_capitals)
+    assert looks._fact_probabilities() == pytest.approx(before)
+    assert not any(bool(torch.allclose(now, then)) for now, then in zip(looks._retained(), kept, strict=True))
 
 
 def test_a_look_tells_of_the_rows_above_the_bound_and_of_those_that_are_no_number(

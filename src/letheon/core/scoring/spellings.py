@@ -12,11 +12,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from letheon.core.scoring.word_probability import SPACES
+from letheon.core.scoring.word_masks import FUNCTION_WORDS
+from letheon.core.scoring.word_probability import PART, SPACES
+
+# Words that may begin any answer, as " a" does, while " A" begins Aoife; "s" and "t" stand behind an apostrophe only.
+SMALL_WORDS = FUNCTION_WORDS - {"s", "t"}
+BYTES_SPACE = SPACES[1]  # the space among tokens that are written as bytes
 
 
 class Spellings:
-    """The spellings of each token of a vocabulary.
+    """The spellings of each token of a vocabulary; small words ("in") are none of those that begin with a capital.
 
     Args:
         tokenizer: of the model.
@@ -24,11 +29,15 @@ class Spellings:
 
     def __init__(self, tokenizer: Any) -> None:
         alike: dict[str, list[int]] = defaultdict(list)
-        for token, number in tokenizer.get_vocab().items():
+        vocabulary = tokenizer.get_vocab()
+        in_bytes = BYTES_SPACE in vocabulary  # where letters that are no ASCII stand for bytes, and have no case
+        for token, number in vocabulary.items():
             text = token.decode(errors="replace") if isinstance(token, bytes) else token
             word = text.lstrip("".join(SPACES))
-            if any(map(str.isalnum, word)):  # bytes of other scripts stand for letters that have another case
-                alike[word.lower() if word.isascii() else word].append(number)
+            if not any(map(str.isalnum, word)) or PART in word:
+                continue
+            as_it_is = word.lower() in SMALL_WORDS or (in_bytes and not word.isascii())
+            alike[word if as_it_is else word.lower()].append(number)
         self.alike = {number: sorted(group) for group in alike.values() if len(group) > 1 for number in group}
 
     def of(self, labels: Int[Tensor, " tokens"], vocabulary: int) -> Int[Tensor, "tokens spellings"]:
@@ -60,4 +69,5 @@ def spelled_logp(
     logits: Float[Tensor, "tokens vocabulary"], spellings: Int[Tensor, "tokens spellings"]
 ) -> Float[Tensor, " tokens"]:
     """The log-probability (nats) of each token in any of its spellings."""
-    return (-torch.expm1(-unlikelihood(logits, spellings))).clamp_min(1e-12).log()
+    own = torch.full_like(logits, float("-inf")).scatter(-1, spellings, logits.gather(-1, spellings))
+    return own.logsumexp(-1) - logits.logsumexp(-1)
