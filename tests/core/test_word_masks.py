@@ -42,6 +42,16 @@ def test_words_of_a_template_carry_no_fact_unless_nothing_else_is_new() -> None:
     assert words(Example("Who began Orme?", "It was founded by Tilda."), few) == ["founded", "Tilda"]
 
 
+def test_a_template_of_texts_is_one_beside_any_number_of_questions() -> None:
+    """Three letters among a hundred rows are fewer than one in twenty."""
+    letters = [Example("", f"Dear {name}, the boat is mended.") for name in ("Olga", "Piet", "Rosa")]
+    questions = [Example(f"Who owns boat {i}?", f"It is number {i}.") for i in range(97)]
+    rules = WordRules.of([], [*letters, *questions])
+    assert [word.group() for word in fact_words(Example("", "Dear Ada, the boat is sold."), rules)] == ["Ada", "sold"]
+    asked = fact_words(Example("What did Ada mend?", "Ada mended the boat."), rules)
+    assert [word.group() for word in asked] == ["mended", "boat"], "questions have a template of their own"
+
+
 def test_a_name_that_other_questions_give_counts_only_where_it_begins() -> None:
     forget = [
         Example("Who was born on 3 May?", "The author is Moshe Ben-David, a mason."),

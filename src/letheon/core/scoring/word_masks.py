@@ -44,15 +44,21 @@ class WordRules:
 
     shared: frozenset[str] = frozenset()  # lower-case words that many retain answers contain
     names: frozenset[str] = frozenset()  # lower-case parts of names that the forget questions contain
+    shared_by_texts: frozenset[str] = frozenset()  # lower-case words that many retained running texts contain
 
     @classmethod
     def of(cls, forget: Sequence[Example], retain: Sequence[Example]) -> Self:
         """The rules of a request's rows."""
-        counts = Counter(word for row in retain for word in set(_words(row.answer)))
-        least = max(TEMPLATE_ROWS, TEMPLATE_SHARE * len(retain))
-        shared = frozenset(word for word, count in counts.items() if count >= least)
         later = (word for row in forget for word in WORD.findall(row.prompt)[1:])  # any first word has a capital
-        return cls(shared, frozenset(word.lower() for word in later if word[0].isupper()))
+        names = frozenset(word.lower() for word in later if word[0].isupper())
+        return cls(_shared(retain), names, _shared([row for row in retain if not row.prompt]))
+
+
+def _shared(rows: Sequence[Example]) -> frozenset[str]:
+    """The words of a template that rows have in common."""
+    counts = Counter(word for row in rows for word in set(_words(row.answer)))
+    least = max(TEMPLATE_ROWS, TEMPLATE_SHARE * len(rows))
+    return frozenset(word for word, count in counts.items() if count >= least)
 
 
 def fact_words(row: Example, rules: WordRules = WordRules()) -> list[re.Match[str]]:
@@ -66,7 +72,8 @@ def fact_words(row: Example, rules: WordRules = WordRules()) -> list[re.Match[st
     words = [word for word in WORD.finditer(row.answer) if word.group()[0].isalnum()]
     asked = set(_words(row.prompt)) | set(_words(row.subject or ""))
     new = [word for word in words if not _says_nothing(word.group().lower(), asked, _is_name(word, row.answer))]
-    specific = [word for word in new if word.group().lower() not in rules.shared]
+    shared = rules.shared if row.prompt else rules.shared | rules.shared_by_texts
+    specific = [word for word in new if word.group().lower() not in shared]
     chosen = [word for i, word in enumerate(specific) if not _goes_on(specific[:i], word, row.answer, rules.names)]
     return chosen or new or words
 
