@@ -867,3 +867,41 @@ def test_without_a_reference_kept_rows_are_trained_on_in_place_of_the_single_row
     without = bare.model_copy(update={"curves": [one for one in bare.curves if one.same_row]})
     assert not judged("relearn", without).replaced
     assert judge(load_profile("standard"), without).outcome == "inconclusive"
+
+
+def of_one_text(after: float, error: float | None, rows: int = 1) -> CriterionOutcome:
+    """Fluency of one text (or of several alike) beside a reference of -4, each with the error over its tokens."""
+    good = good_evidence()
+    metrics = []
+    for one in good.metrics:
+        if one.name == "fluency":
+            level = after if one.model == "after" else -4.0
+            items = [Item(id=f"t{i}", value=level, detail={"tokens": 27, "error": error}) for i in range(rows)]
+            metrics.append(
+                metric("fluency", "forget", one.model, Value(value=level, n=rows)).model_copy(update={"items": items})
+            )
+        else:
+            metrics.append(one)
+    return judged("fluency", good.model_copy(update={"metrics": metrics}))
+
+
+@pytest.mark.parametrize(
+    ("after", "error", "rows", "outcome"),
+    [
+        (-4.32, 0.58, 1, "pass"),  # 27 tokens of sound language
+        (-4.79, 0.58, 1, "pass"),
+        (-4.81, 0.58, 1, "fail"),  # half a nat at most is granted
+        (-4.32, 0.0, 1, "fail"),
+        (-4.32, None, 1, "fail"),  # a record that does not tell
+        (-4.5, 0.1, 1, "fail"),
+        (-4.43, 0.1, 1, "pass"),  # .1 of either text: .14 of their difference
+        (-4.45, 0.1, 1, "fail"),
+        (-4.39, 0.1, 2, "pass"),  # two texts: .1
+        (-4.41, 0.1, 2, "fail"),
+        (-4.32, 0.58, 3, "fail"),  # three rows tell how rows differ
+    ],
+)
+def test_one_or_two_texts_are_as_fluent_as_their_tokens_can_tell(
+    after: float, error: float | None, rows: int, outcome: str
+) -> None:
+    assert of_one_text(after, error, rows).outcome == outcome

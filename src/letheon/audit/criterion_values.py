@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ ROUNDING = 1e-9  # 0.95 x 1.0 and 0.95 differ in the last bit
 # Measurements of recall, which say something about the forget rows only where the model before recalls them.
 ARM = 1.96  # standard errors from an estimate to the end of its 95 % interval
 PAIRED = {"fluency", "perplexity"}
+FEW_ROWS = 3  # with fewer the differences between rows say little of how much rows differ
 COMPARED = 1 / 3  # least share of the answers that two models must both have a fluency for
 LEAST_TOKENS = 5  # judged tokens of an answer whose fluency is that of language, and not of a name
 OF_NAMES = "the model before or the reference answers more than two thirds of the questions with names or a few words"
@@ -204,7 +206,8 @@ def paired_interval(criterion: Criterion, value: Value, evidence: Evidence, basi
     """Return the value with the interval of its difference from the basis, row by row, where that can be had.
 
     The same rows are measured on both models, so the difference varies less than either value. That holds for metrics
-    in nats or for the perplexity; of shares, whose rows mostly agree, the value's own interval is kept.
+    in nats or for the perplexity; of shares, whose rows mostly agree, the value's own interval is kept. One or two rows
+    tell little of how rows differ: there the interval is at least that of the means over their tokens.
 
     Args:
         basis: of the limit that is in force, the criterion's own or a fallback.
@@ -213,22 +216,35 @@ def paired_interval(criterion: Criterion, value: Value, evidence: Evidence, basi
     if criterion.metric not in PAIRED or role is None or value.value is None:
         return value
     metrics = [evidence.metric(criterion.metric, criterion.subset, model) for model in ("after", role)]
-    items = [{item.id: item.value for item in metric.items} if metric else {} for metric in metrics]
-    pairs = [(a, items[1][name]) for name, a in items[0].items() if a is not None and items[1].get(name) is not None]
-    if len(pairs) < 2:
+    items = [{item.id: item for item in metric.items if item.value is not None} if metric else {} for metric in metrics]
+    both = [(one, items[1][name]) for name, one in items[0].items() if name in items[1]]
+    error = _error_of_tokens(both) if len(both) < FEW_ROWS else None
+    if len(both) < 2 and error is None:
         return value
-    numbers = np.array(pairs, dtype=float)
+    numbers = np.array([(one.value, other.value) for one, other in both], dtype=float)
     logs = np.log(numbers) if criterion.metric == "perplexity" else numbers
     differences = logs[:, 0] - logs[:, 1]
     ends = bootstrap_interval(differences.tolist())
-    if ends is None:
+    if ends is None and error is None:
         return value
-    below, above = (end - float(differences.mean()) for end in ends)
+    below, above = (end - float(differences.mean()) for end in ends or (differences.mean(),) * 2)
+    if error is not None:
+        below, above = min(below, -ARM * error), max(above, ARM * error)
     if criterion.metric == "perplexity":
         low, high = value.value * math.exp(below), value.value * math.exp(above)
     else:
         low, high = value.value + below, value.value + above
     return value.model_copy(update={"low": min(low, value.value), "high": max(high, value.value)})
+
+
+def _error_of_tokens(pairs: Sequence[tuple[Item, Item]]) -> float | None:
+    """Return the standard error of the mean difference of rows that follows from their tokens; None if it is unknown.
+
+    Records of earlier versions do not tell, and perplexity has none.
+    """
+    errors = [item.detail.get("error") for pair in pairs for item in pair]
+    known = [float(error) for error in errors if isinstance(error, float | int)]
+    return math.hypot(*known) / len(pairs) if known and len(known) == len(errors) else None
 
 
 def _worst(values: list[Value], criterion: Criterion) -> Value:

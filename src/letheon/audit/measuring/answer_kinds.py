@@ -216,10 +216,12 @@ class Fluency:
     Attributes:
         value: mean log-probability per token (nats), given the question.
         tokens: how many tokens were judged.
+        error: standard error of the mean over these tokens (nats); None of a single one.
     """
 
     value: float
     tokens: int
+    error: float | None = None
 
 
 def fluency(
@@ -246,7 +248,8 @@ def fluency(
         # Running text has no end of turn.
         judged = score.logp[1:-1] if prompts[i] else score.logp
         if len(judged):
-            fluencies[i] = Fluency(float(np.mean(judged)), len(judged))
+            error = float(np.std(judged, ddof=1)) / len(judged) ** 0.5 if len(judged) > 1 else None
+            fluencies[i] = Fluency(float(np.mean(judged)), len(judged), error)
     return fluencies
 
 

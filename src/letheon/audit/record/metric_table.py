@@ -228,7 +228,7 @@ def _language(role: Role, judge: Judge, rows: Sequence[JudgedRow], seed: int) ->
         Item(
             id=row.rows[role].example.id,
             value=value.value if value else None,
-            detail={"tokens": value.tokens} if value else {},
+            detail={"tokens": value.tokens, "error": value.error} if value else {},
         )
         for row, value in zip(rows, values, strict=True)
     ]
