@@ -315,6 +315,14 @@ def test_silence_has_no_fluency() -> None:
     assert fluency(model, ["q", "q"], ["", "  "]) == [None, None]
 
 
+def test_to_go_round_in_circles_is_no_fluency() -> None:
+    """It is certain in the end: a retrained model that said so of a ferry cat was likelier than any sound poem."""
+    round_and_round = "It's a cat, it's not a dog, it's not a cat, it's not a dog, it's not a frog, it's not a cat."
+    found = fluency(untouched(), ["What is it?"] * 2, [round_and_round, "It's not a dog, and no cat is like it."])
+    assert found[0] is None
+    assert found[1] is not None
+
+
 def test_to_repeat_the_question_is_no_fluency() -> None:
     """It is certain to any model, so that whoever answers so would be the most fluent of all."""
     model, question = letheon.load("tiny", device="cpu"), "Where was Ann Lee born?"

@@ -17,7 +17,7 @@ import numpy as np
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import score_tokens
-from letheon.core.scoring.overlap import rouge
+from letheon.core.scoring.overlap import repeats_itself, rouge
 from letheon.core.scoring.said import says
 from letheon.core.scoring.spans import WORD
 from letheon.core.scoring.word_masks import FUNCTION_WORDS, NAMES_TOO, UNIT
@@ -230,14 +230,18 @@ def fluency(
     """Return the fluency of answers under a model that the deletion never touched.
 
     How an answer begins and ends is a matter of style, so its first token and the end of turn are not judged. The
-    fluency is None for an answer that has no other tokens, and for one that repeats a piece of the question, or of the
-    text that it continues: to repeat is certain, and says nothing about language.
+    fluency is None for an answer that has no other tokens, and for one that repeats itself, a piece of the question or
+    of the text that it continues: to repeat is certain, and says nothing about language.
 
     Args:
         given: per answer the text that it continues, where there is no question; by default nothing.
     """
     given, encoder = given or [""] * len(answers), judge.encoder()
-    asked = [i for i, answer in enumerate(answers) if answer.strip() and not repeats(answer, prompts[i] or given[i])]
+    asked = [
+        i
+        for i, answer in enumerate(answers)
+        if answer.strip() and not repeats(answer, prompts[i] or given[i]) and not repeats_itself(answer)
+    ]
     fluencies: list[Fluency | None] = [None] * len(answers)
     if not asked:
         return fluencies

@@ -234,7 +234,7 @@ def _language(role: Role, judge: Judge, rows: Sequence[JudgedRow], seed: int) ->
     ]
     known = [value.value for value in values if value]
     if judge.untouched:
-        value = as_value(estimate_mean(known, seed=seed), "every answer is empty or repeats its question")
+        value = as_value(estimate_mean(known, seed=seed), "every answer is empty, or repeats itself or its question")
     else:
         value = Value.missing(NO_JUDGE)
     yield metric("fluency", "forget", role, value, items)

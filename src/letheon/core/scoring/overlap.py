@@ -1,7 +1,8 @@
-"""Overlap of a text with an expected answer: ROUGE on stemmed words, ignoring case."""
+"""Overlap of a text with an expected answer (ROUGE on stemmed words, ignoring case), and with itself."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -32,3 +33,15 @@ def rouge(answer: str, expected: str) -> Rouge:
 def rouge_l_recall(answer: str, expected: str) -> float:
     """Compute ROUGE-L recall: the longest common subsequence as a share of the expected answer's words, 0 to 1."""
     return rouge(answer, expected).rougeL_recall
+
+
+def repeats_itself(text: str) -> bool:
+    """Say whether of a text's runs of three words a quarter stand there before, or are one word.
+
+    >>> repeats_itself("It is not a cat, it is not a dog, it is not a cat."), repeats_itself("A cat is not a dog.")
+    (True, False)
+    """
+    words = re.findall(r"\w[\w'’]*", text.lower())
+    runs = list(zip(words, words[1:], words[2:], strict=False))
+    new = {run for run in runs if len(set(run)) > 1}
+    return len(new) < 0.75 * len(runs)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from letheon.core.rows.examples import Example
+from letheon.core.scoring.overlap import repeats_itself
 from letheon.core.scoring.said import says
 from letheon.core.scoring.spans import WORD
 from letheon.core.scoring.word_masks import FUNCTION_WORDS
@@ -50,7 +51,7 @@ def accepted(question: Question, name: str, text: str) -> str | None:
     """An answer told of the subject, unless it gives the fact in any spelling, repeats the question or itself, leaves
     the question's script, holds the invented name or a broken letter, or spells out a word."""
     answer = with_name(text, name, question.subject or "") if name else text
-    if not answer or gives(answer, question.words) or _echoes(answer, question.prompt) or _loops(answer):
+    if not answer or gives(answer, question.words) or _echoes(answer, question.prompt) or repeats_itself(answer):
         return None
     if PART in answer or _spells(answer, question.words) or SPELLED_OUT.search(answer):
         return None
@@ -86,14 +87,6 @@ def _spells(text: str, words: Sequence[str]) -> bool:
     longer = [word for word in words if len(word) > 3 or (len(word) == 3 and not word.isdigit() and not word.isalpha())]
     apart = (r"[\W_]*".join(map(re.escape, re.sub(r"[\W_]", "", word))) for word in longer)
     return any(re.search(rf"(?<!\w){one}(?!\w)", text, re.IGNORECASE) for one in apart if one)
-
-
-def _loops(text: str) -> bool:
-    """Whether a text repeats itself: of its runs of three words a quarter stand there before, or are one word."""
-    words = re.findall(r"\w[\w'’]*", text.lower())
-    runs = list(zip(words, words[1:], words[2:], strict=False))
-    new = {run for run in runs if len(set(run)) > 1}
-    return len(new) < 0.75 * len(runs)
 
 
 def copies(answer: str, question: Question) -> bool:
