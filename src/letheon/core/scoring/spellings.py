@@ -21,7 +21,7 @@ BYTES_SPACE = SPACES[1]  # the space among tokens that are written as bytes
 
 
 class Spellings:
-    """The spellings of each token of a vocabulary; small words ("in") are none of those that begin with a capital.
+    """The spellings of each token of a vocabulary. A token with a capital ("In") is not spelled as a small word ("in").
 
     Args:
         tokenizer: of the model.
