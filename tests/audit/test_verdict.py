@@ -852,9 +852,9 @@ def test_a_single_row_is_judged_by_how_fast_it_is_learned_beside_the_reference()
     assert judged("relearn", of_one_row(0.66)).outcome == "pass"
     assert judged("relearn", of_one_row(0.75)).outcome == "pass"
     assert judged("relearn", of_one_row(0.75)).measured.value == pytest.approx(0.2)
-    slow = judged("relearn", of_one_row(0.85))
-    assert slow.outcome == "fail"
-    assert "of the way from the reference to the model before" in slow.words
+    fast = judged("relearn", of_one_row(0.85))
+    assert fast.outcome == "fail"
+    assert "of the way from the reference to the model before" in fast.words
 
 
 def test_without_a_reference_kept_rows_are_trained_on_in_place_of_the_single_row() -> None:

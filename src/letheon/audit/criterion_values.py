@@ -180,10 +180,10 @@ def curves_of_only_rows(evidence: Evidence) -> dict[Role, float]:
 
 def _of_the_only_row(model: Role, learned: dict[Role, float]) -> Value:
     """Return where a model lies between the reference (0, or below it) and the model before (1)."""
-    before, reference = learned.get("before"), learned.get("reference")
-    if before is None or reference is None or before - reference < TOLD_APART:
+    before, reference, own = learned.get("before"), learned.get("reference"), learned.get(model)
+    if before is None or reference is None or own is None or before - reference < TOLD_APART:
         return Value.missing(ONLY_ROW)
-    return Value(value=max(0.0, (learned[model] - reference) / (before - reference)), n=1)
+    return Value(value=max(0.0, (own - reference) / (before - reference)), n=1)
 
 
 def unlearned(curve: Curve) -> str:
