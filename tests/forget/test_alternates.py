@@ -41,12 +41,13 @@ from letheon.forget.objectives.alternates import (
     objective,
     own_answers,
     question_forms,
+    running_texts,
     strangers,
     turns,
     written_answers,
 )
 from letheon.forget.objectives.alternates.accepted import Question
-from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
+from letheon.forget.objectives.alternates.alternate_rows import retain_forms, write_alternates
 from letheon.forget.objectives.alternates.fitting import fit_of_answers, in_plain_text
 from letheon.forget.objectives.alternates.kept import SPARE, Levels
 from letheon.forget.objectives.alternates.objective import (
@@ -55,6 +56,7 @@ from letheon.forget.objectives.alternates.objective import (
     alternates_loss,
 )
 from letheon.forget.objectives.alternates.own_answers import alternate_answers
+from letheon.forget.objectives.alternates.running_texts import Continued
 from letheon.forget.objectives.alternates.strangers import (
     STRANGERS,
     gives,
@@ -105,8 +107,8 @@ def test_a_step_unlearns_every_token_of_the_facts_in_every_spelling(
     terms.forget.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     tiny.model.zero_grad()
     (logits, spellings), turns = calls[0], method.drawn[step].items()
-    as_it_stands = [method.rows.forget[i] for i, turn in turns if turn.truth is None]
-    turned = [method.extra[turn.truth] for _, turn in turns if turn.truth is not None]
+    as_it_stands = [method.rows.forget[i] for i, turn in turns if turn.stands]
+    turned = [method.extra[number] for _, turn in turns for number in turn.truths]
     assert as_it_stands
     assert turned
     learned = [(row.ids[row.start :], row.value) for row in (*as_it_stands, *turned)]
@@ -281,8 +283,8 @@ def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(
         numbers = [number for batch in parts.values() for number in set(batch.index.tolist())]
         assert len(numbers) == len(set(numbers)), "two different rows may not share a number"
         assert bool(parts["turned"].value_mask.any(1).all()), "the true answer's facts are masked in each form"
-        kinds.append({i: turn.alternate in method.plain for i, turn in method.drawn[step].items()})
-        assert all((turn.truth is None) != kinds[step][i] for i, turn in method.drawn[step].items())
+        kinds.append({i: turn.alternates[0] in method.plain for i, turn in method.drawn[step].items()})
+        assert all(turn.stands != kinds[step][i] for i, turn in method.drawn[step].items())
     assert all(kinds[0][i] != kinds[1][i] for i in (0, 3, 4)), "by turns as it stands and in another form"
     assert len(set(kinds[0].values())) == 2, "not all rows begin with the same"
 
@@ -349,7 +351,7 @@ def test_what_a_text_is_begun_with_is_not_learned(tiny: LanguageModel, monkeypat
     )
     given = [method.extra[number].start - method.rows.forget[0].start for number in sorted(method.plain)]
     whole = len(method.rows.forget[0].ids) - method.rows.forget[0].start
-    assert given[1:] == [round(share * whole) for share in alternate_rows.CUTS]
+    assert given[1:] == [round(share * whole) for share in running_texts.CUTS]
 
 
 def test_without_retain_rows_or_forms_the_rest_is_done(tiny: LanguageModel, deletion: Request) -> None:
@@ -497,7 +499,7 @@ def test_what_the_true_answer_has_in_common_with_an_alternate_is_not_unlearned(
     kept = Example("When did Bob Ray win?", "1999")
     method = prepared(tiny, Request((row,), (kept,)), Settings(), [([0], [0]), ([0], [0])])
     assert method.rows.forget[0].value[:4] == (False, False, True, True)
-    same = [method.extra[turn[0].truth].value[:4] for turn in method.drawn if turn[0].truth is not None]
+    same = [method.extra[turn[0].truths[0]].value[:4] for turn in method.drawn if turn[0].truths]
     assert same == [(False, False, True, True)]
 
 
@@ -604,7 +606,7 @@ def test_running_text_is_continued_from_several_places_and_only_the_continuation
     encoded = replace(encoded, value=tuple(place == 2 for place in range(len(encoded.ids) - encoded.start)))
     monkeypatch.setattr(written_answers, "accepted", lambda question, name, text: text or None)
     written = write_alternates(tiny, [row], [encoded], [], knows=True)[0]
-    cuts = [2, *(round(share * len(encoded.value)) for share in alternate_rows.CUTS)]
+    cuts = [2, *(round(share * len(encoded.value)) for share in running_texts.CUTS)]
     for one, cut in zip(written.plain, cuts, strict=True):
         assert isinstance(one, Continued)
         assert one.given == tiny.tokenizer.decode(encoded.ids[encoded.start : encoded.start + cut])
@@ -624,7 +626,7 @@ def test_no_continuation_ends_a_fact_that_the_given_beginning_begins(
         any(text.find(word) <= i < text.find(word) + len(word) for word in ("Reykjavik", "1951"))
         for i in range(len(text))
     ]
-    begun = alternate_rows._beginnings(tiny, row, replace(encoded, value=(True, *inside[1:])))
+    begun = running_texts.beginnings(tiny, row, replace(encoded, value=(True, *inside[1:])))
     assert {tiny.tokenizer.decode(one) for one in begun if len(one) > 20} == {"Old Ann Lee was born in ", text[:34]}
 
     answers_by(monkeypatch, lambda *_: "javik then.")
@@ -793,7 +795,7 @@ def test_a_step_tells_how_likely_its_facts_are_behind_the_questions_as_they_stan
     tiny: LanguageModel, deletion: Request
 ) -> None:
     method = prepared(tiny, deletion, Settings(names=1), [([0, 1, 2, 3], [0]), ([0, 1, 2, 3], [0])])
-    standing = [i for i, turn in method.drawn[0].items() if turn.truth is None]
+    standing = [i for i, turn in method.drawn[0].items() if turn.stands]
     assert 0 < len(standing) < 4
     with torch.no_grad():
         parts = [method.terms(tiny, Pair(method.rows.forget_batch(rows), None, 0)) for rows in ([0, 1], [2, 3])]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from letheon.core.scoring.said import says
 from letheon.core.scoring.spellings import Spellings, spelled_logp
 from letheon.core.scoring.word_probability import fact_probability
 from letheon.core.training.sharding import trained_weights
+from letheon.forget.objectives.alternates.running_texts import fact_in_later, from_later_on
 from letheon.forget.objectives.alternates.strangers import (
     guess_subjects,
     parts_in,
@@ -81,7 +83,8 @@ class Looks:
         each that is lost, the answers' fluency, and that of the alternates to the same questions (nats per token).
         """
         with self._as_it_is():
-            facts = self._fact_probabilities()
+            stands, later = self._fact_probabilities(), self._later_probabilities()
+            facts = [max(one, behind) for one, behind in zip(stands, later, strict=True)]
             likely = sorted(range(len(facts)), key=lambda i: -facts[i])
             asked = [i for i in likely if self.rows.examples[i].prompt][:ASKED]
             answers = self._answers(asked)
@@ -95,8 +98,11 @@ class Looks:
                 **{f"{LOST}{i}": p for i, p in lost.items()},
             }
             said = {i for i, gave in zip(asked, given, strict=True) if gave}
-            goals = [GOAL if row.prompt else GOAL_OF_TEXT for row in self.rows.examples]
-            found |= {f"{LEFT}{i}": p for i, p in enumerate(facts) if i in said or not p <= goals[i]}
+            gone = [
+                p <= GOAL and (row.prompt or stands[i] <= GOAL_OF_TEXT)
+                for i, (p, row) in enumerate(zip(facts, self.rows.examples, strict=True))
+            ]
+            found |= {f"{LEFT}{i}": p for i, p in enumerate(facts) if i in said or not gone[i]}
             return found | (self._fluency(asked, answers) if self.alternates else {})
 
     @torch.no_grad()
@@ -135,6 +141,20 @@ class Looks:
         """Per row the probability of its fact in any spelling, see `core.scoring.word_probability`."""
         rows = self._per_row(self.rows.forget, self.spellings)
         return [fact_probability(self.model.tokenizer, labels, logp, fact) for labels, logp, fact in rows]
+
+    def _later_probabilities(self) -> list[float]:
+        """Per row the largest probability of a running text's fact in one of its later parts; 0 for a question."""
+        encoder, every = self.model.encoder(), list(zip(self.rows.examples, self.rows.forget, strict=True))
+        later, owners = [], []
+        for i, (example, row) in enumerate(every):
+            for part in from_later_on(example) if row.value else ():
+                mask = fact_in_later(encoder, example.answer, row.value, part.answer)
+                later.append(replace(encoder.encode(part), value=mask))
+                owners.append(i)
+        found = [0.0] * len(every)
+        for i, (labels, logp, fact) in zip(owners, self._per_row(later, self.spellings), strict=True):
+            found[i] = max(found[i], fact_probability(self.model.tokenizer, labels, logp, fact))
+        return found
 
     def _retained(self) -> list[Tensor]:
         """The log-probabilities of the looked-at retain rows' tokens (nats)."""

@@ -145,7 +145,8 @@ class Replacement:
         plain: the question as it stands, with each alternate answer.
         others: other forms of the question, with an alternate answer each.
         fluency: mean log-probability per token (nats) of the best alternate to the question as it stands, under the
-            model that wrote it; None where every such alternate was rejected.
+            model that wrote it, of running text in the mean over the places from which it is continued; None where
+            every such alternate was rejected.
     """
 
     plain: list[Example] = field(default_factory=list)

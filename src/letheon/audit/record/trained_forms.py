@@ -16,6 +16,7 @@ from letheon.forget.recipe import Recipe, read_method
 ASKED_IN: dict[str, tuple[str, ...]] = {
     "options": ("multiple_choice",),
     "begun": ("plain_text", "plain_text_at_k", "first_token_prefix", "value_prefix"),
+    "later": ("text_last_words",),
 }
 IN_CARD = re.compile(r"^Method `([^`\n]+)`", re.MULTILINE)
 

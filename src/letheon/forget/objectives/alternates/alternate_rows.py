@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded, Encoder
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
-from letheon.core.scoring.word_probability import PART
 from letheon.forget.objectives.alternates.accepted import Question, endings_of_names, fact_of, numbers_of
 from letheon.forget.objectives.alternates.own_answers import alternate_answers
 from letheon.forget.objectives.alternates.question_forms import (
@@ -20,6 +18,7 @@ from letheon.forget.objectives.alternates.question_forms import (
     shared,
     with_found_values,
 )
+from letheon.forget.objectives.alternates.running_texts import Continued, beginnings
 from letheon.forget.objectives.alternates.strangers import (
     guess_subjects,
     in_both_spellings,
@@ -32,27 +31,8 @@ from letheon.forget.parts import Replacement
 
 # Limit of an alternate's tokens, beside one and a quarter times those of the true answer and 4 more.
 LONGEST_ANSWER = 96
-# Running text is continued from before its first fact and from these shares of its tokens on: whoever is given more of
-# it gets a fluent continuation too. The audit's attacks cut a text before single facts, which may be the first one.
-CUTS = (0.2, 0.4, 0.6, 0.8)
 # Kept rows that stand before a question in plain text.
 SHOTS = 4
-
-
-@dataclass(frozen=True)
-class Continued(Example):
-    """Running text of which the end is learned.
-
-    Attributes:
-        given: its beginning, which is not learned.
-    """
-
-    given: str = ""
-
-    def learned(self, encoder: Encoder, encoded: Encoded) -> Encoded:
-        """The text as tokens, with an answer that begins after what is given."""
-        spans = encoder.answer(self.answer, end=False)[1]
-        return replace(encoded, start=encoded.start + sum(start < len(self.given) for start, _ in spans))
 
 
 def write_alternates(
@@ -75,28 +55,26 @@ def write_alternates(
         encoded: the forget rows as tokens, with the masks of their facts.
         knows: whether the model knows the facts, so that it is asked about invented names instead.
         names: invented names that a question is asked about.
-        forms: names of the other forms (keys of `FORMS`).
+        forms: names of the other forms (keys of `FORMS`, and `LATER`).
         seed: of the forms' draws.
     """
     invented = unused_names(forget, retain, names) if knows else []
     questions = _questions(stranger, forget, encoded, retain, bool(invented))
     shown, others = with_found_values(forget, retain, guess_subjects(forget, retain))
     draw = random.Random(stream_seed(seed, "forms of forget rows"))
-    written = [Replacement() for _ in forget]
+    written, levels = [Replacement() for _ in forget], [list[float]() for _ in forget]
     found = alternate_answers(stranger, [question for _, question in questions], invented, seed=seed)
     for (i, question), answers in zip(questions, found, strict=True):
         row, rest = forget[i], [*shown[:i], *shown[i + 1 :], *others]
         given = stranger.tokenizer.decode(question.beginning, skip_special_tokens=True)
         for one in answers:
-            written[i].plain.append(
-                replace(row, answer=one.answer, value=None)
-                if row.prompt
-                else Continued("", given + one.answer, id=row.id, given=given)
-            )
-            turned = that_fit(stranger.encoder(), forms_of(shown[i], rest, forms, draw, one.answer))
+            text = None if row.prompt else Continued("", given + one.answer, id=row.id, given=given)
+            written[i].plain.append(text or replace(row, answer=one.answer, value=None))
+            turned = that_fit(stranger.encoder(), forms_of(text or shown[i], rest, forms, draw, one.answer))
             written[i].others.extend(replace(form, value=None) for form in turned)
-        if answers and written[i].fluency is None:
-            written[i].fluency = answers[0].fluency
+        levels[i] += [one.fluency for one in answers[:1]]
+    for replacement, known in zip(written, levels, strict=True):
+        replacement.fluency = sum(known) / len(known) if known else None
     return written
 
 
@@ -132,7 +110,7 @@ def _questions(
             ),
         )
         for i, (row, tokens, subject, words, more) in enumerate(rows)
-        for beginning in _beginnings(stranger, row, tokens)
+        for beginning in beginnings(stranger, row, tokens)
     ]
 
 
@@ -159,28 +137,3 @@ def _shots(row: Example, subject: str | None, retain: Sequence[Example]) -> tupl
     own, asked = plain_words(row.prompt, subject), [kept for kept in retain if kept.prompt]
     likest = sorted(asked, key=lambda kept: -shared(own, plain_words(kept.prompt, kept.subject)))[:SHOTS]
     return tuple(reversed(likest)) if row.prompt else ()
-
-
-def _beginnings(model: LanguageModel, row: Example, encoded: Encoded) -> list[tuple[int, ...]]:
-    """The tokens that an answer is begun with: none, or those of running text up to its first fact and to each cut.
-
-    A cut within a word of a fact stands before it: what is left of a word that has begun would be decoded. One within a
-    letter is left out.
-    """
-    if row.prompt:
-        return [()]
-    text, inside = encoded.ids[encoded.start :], encoded.value
-    fact = max(next((place for place, carries in enumerate(inside) if carries), 1), 1)
-    ends = {fact}
-    for share in CUTS:
-        end = round(share * len(text))
-        while fact < end < len(inside) and inside[end] and inside[end - 1] and _in_a_word(model, text, end):
-            end -= 1
-        if fact < end < len(text):
-            ends.add(end)
-    return [text[:end] for end in sorted(ends) if PART not in model.tokenizer.decode(text[:end])]
-
-
-def _in_a_word(model: LanguageModel, text: Sequence[int], end: int) -> bool:
-    before, after = (model.tokenizer.decode(text[:stop]) for stop in (end, end + 1))
-    return re.search(r"\w$", before) is not None and re.match(r"\w", after[len(before) :]) is not None

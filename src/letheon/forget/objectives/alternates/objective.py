@@ -8,10 +8,10 @@ Differs: the alternates are the model's greedy answers about invented names with
          Their likelihood is learned as it is, with no preference against the true answer; the words that carry the fact
          have an unlikelihood of their own, in capitals or not and with a space before them or not. A step has one
          alternate and the true answer per forget row, by turns one to the question as it stands and one in another
-         form. Every retain row of a step stands there a second time, in another form, and other retain rows as they
-         stand, so that retain rows are as many as forget rows and alternates together. A retain row's token is learned
-         only while it is less likely than before the first step: retain rows are kept, not taught, since more
-         likelihood than they had costs general text.
+         form; of running text, both. Every retain row of a step stands there a second time, in another form, and other
+         retain rows as they stand, so that retain rows are as many as forget rows and alternates together. A retain
+         row's token is learned only while it is less likely than before the first step: retain rows are kept, not
+         taught, since more likelihood than they had costs general text.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Scores, score
 from letheon.core.scoring.spellings import Spellings, unlikelihood
 from letheon.core.scoring.word_probability import fact_probabilities
-from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, that_fit, write_alternates
+from letheon.forget.objectives.alternates.alternate_rows import retain_forms, that_fit, write_alternates
 from letheon.forget.objectives.alternates.kept import Levels, lost
-from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of, with_found_values
+from letheon.forget.objectives.alternates.question_forms import FORMS, LATER, forms_of, with_found_values
+from letheon.forget.objectives.alternates.running_texts import Continued, fact_in_later
 from letheon.forget.objectives.alternates.strangers import guess_subjects
 from letheon.forget.objectives.alternates.turns import (
     Turn,
@@ -59,7 +60,8 @@ class Settings:
             what the retain rows have lost.
         tokens: which tokens of the true answers the unlikelihood sees.
         names: invented names that each question is asked about.
-        forms: other forms of the questions that are taught too: names of `FORMS` with spaces between them.
+        forms: other forms of the questions that are taught too: names of `FORMS` with spaces between them, and `later`
+            of running text.
         base: a model that never saw the facts and answers in place of the model itself. Default: the model itself,
             asked about invented names. (It answers at the length and in the style of the rows, which the base of an
             adapter does not.)
@@ -70,14 +72,14 @@ class Settings:
     alpha: float = 1.0
     tokens: Tokens = "words"
     names: int = 2
-    forms: str = "options begun told"
+    forms: str = "options begun told later"
     base: str = ""
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("names",))
         for form in self.forms.split():
-            if form not in FORMS:
-                raise InputError(f"no form of question is called {form!r}", nearest(form, list(FORMS)))
+            if form not in (*FORMS, LATER):
+                raise InputError(f"no form of question is called {form!r}", nearest(form, [*FORMS, LATER]))
 
 
 def alternates_loss(
@@ -130,11 +132,6 @@ class Alternates(Objective):
         )
         pools = [(self._added(model, one.plain), self._added(model, one.others)) for one in self.written]
         self.plain = {number for plain, _ in pools for number in plain}
-        draw = random.Random(stream_seed(rows.seed, "forms of true answers"))
-        truths = [
-            self._facts(model, i, forms_of(row, [*shown[:i], *shown[i + 1 :], *others], names, draw))
-            for i, row in enumerate(shown)
-        ]
         for i, (plain, _) in enumerate(pools):
             alike = {
                 place
@@ -142,20 +139,23 @@ class Alternates(Objective):
                 for place in learned_alike(rows.forget[i], self.extra[number], model.tokenizer.decode)
             }
             rows.forget[i] = with_fact_apart(rows.forget[i], alike)
-            for number in truths[i]:
-                if answer_of(self.extra[number]) == answer_of(rows.forget[i]):
-                    self.extra[number] = with_fact_apart(self.extra[number], alike)
+        draw = random.Random(stream_seed(rows.seed, "forms of true answers"))
+        truths = [
+            self._facts(model, i, forms_of(row, [*shown[:i], *shown[i + 1 :], *others], names, draw))
+            for i, row in enumerate(shown)
+        ]
         self.beyond = frozenset(rows.watched())
         visited = sorted({i for i in self.beyond.union(*(numbers for _, numbers in plan)) if i < len(others)})
         forms = retain_forms(model.encoder(), others, visited, names, rows.seed)
         first = len(rows.forget) + len(rows.retain)
         turned = {i: [first + number for number in self._added(model, forms[i])] for i in visited}
         draw = random.Random(stream_seed(rows.seed, "alternates"))
-        self.drawn = in_turn(pools, truths, [forget for forget, _ in plan], draw)
+        texts = [i for i, row in enumerate(rows.examples) if not row.prompt]
+        self.drawn = in_turn(pools, truths, [forget for forget, _ in plan], draw, texts)
         standing = {i: len(rows.forget) + i for i in range(len(others))}
         self.beside = []
         for turns, (_, retained) in zip(self.drawn, plan, strict=True):
-            opposite = len(turns) + sum(one.alternate is not None for one in turns.values())
+            opposite = sum(one.rows for one in turns.values())
             self.beside.append(drawn_beside(retained, turned, standing, opposite, self._length, draw))
         self.levels = Levels(model, rows, self._retained() if self.settings.alpha else {})
 
@@ -186,14 +186,19 @@ class Alternates(Objective):
     def _facts(self, model: LanguageModel, i: int, forms: Sequence[Example]) -> list[int]:
         """The numbers of a forget row's true answers in other forms, with the mask of the row's fact.
 
-        An answer that says more than the row's has the tokens of its value.
+        An answer that says more than the row's has the tokens of its value, a text's later part those of the text's
+        facts; one without any is left out.
         """
-        own, fitting = self.rows.forget[i], that_fit(model.encoder(), forms)
+        own, encoder, whole = self.rows.forget[i], model.encoder(), self.rows.examples[i]
+        fitting, masks = that_fit(encoder, forms), []
+        for form, row in zip(fitting, encoder.encode_all(fitting), strict=True):
+            is_later = not form.prompt and bool(own.value)
+            mask = fact_in_later(encoder, whole.answer, own.value, form.answer) if is_later else row.value
+            masks.append(own.value if answer_of(row) == answer_of(own) else mask)
         numbers = self._added(model, fitting)
-        for number, row in zip(numbers, model.encoder().encode_all(fitting), strict=True):
-            mask = own.value if answer_of(row) == answer_of(own) else row.value
+        for number, mask in zip(numbers, masks, strict=True):
             self.extra[number] = replace(self.extra[number], value=mask)
-        return numbers
+        return [number for number in numbers if fact_tokens(self.extra[number])]
 
     # In a step
 
@@ -252,8 +257,9 @@ class Alternates(Objective):
             terms.forget = settings.gamma * unlikely + settings.likelihood * alternates
             terms.metrics["forget_nll"] = -float(logp.detach().sum()) / max(counts[0], 1)
             turns = self._turns(pair).values()
-            terms.metrics["fact_probability"] = sum(plain + turned) / len(turns)
-            if standing := sum(turn.truth is None for turn in turns):
+            standing = sum(turn.stands for turn in turns)
+            terms.metrics["fact_probability"] = sum(plain + turned) / (standing + sum(len(one.truths) for one in turns))
+            if standing:
                 terms.metrics["fact_as_it_stands"] = sum(plain) / standing
             terms.metrics["alternates_nll"] = float(alternates.detach())
         if "retain" in scores:
@@ -266,10 +272,10 @@ class Alternates(Objective):
         parts: dict[str, Batch] = {}
         if pair.forget is not None:
             turns = {i: self.drawn[pair.step][i] for i in pair.forget.index.tolist()}
-            if plain := [i for i, turn in turns.items() if turn.truth is None]:
+            if plain := [i for i, turn in turns.items() if turn.stands]:
                 parts["forget"] = self.rows.forget_batch(plain)
-            self._add(parts, "turned", [turn.truth for turn in turns.values() if turn.truth is not None])
-            numbers = [turn.alternate for turn in turns.values() if turn.alternate is not None]
+            self._add(parts, "turned", [number for turn in turns.values() for number in turn.truths])
+            numbers = [number for turn in turns.values() for number in turn.alternates]
             self._add(parts, "plain", [number for number in numbers if number in self.plain])
             self._add(parts, "others", [number for number in numbers if number not in self.plain])
         if pair.retain is not None and self.settings.alpha:
@@ -296,9 +302,10 @@ class Alternates(Objective):
         step, (_, retained) = pair.step, self.plan[pair.step]
         beside = [self._row(number) for i in retained for number in self.beside[step].get(i, ())]
         turns = self._turns(pair)
-        facts = [self.rows.forget[i] if one.truth is None else self.extra[one.truth] for i, one in turns.items()]
+        facts = [self.rows.forget[i] for i, one in turns.items() if one.stands]
+        facts += [self.extra[number] for one in turns.values() for number in one.truths]
         retain = pair.retain.totals["tokens"] if pair.retain is not None else 0
-        alternates = [self.extra[one.alternate] for one in turns.values() if one.alternate is not None]
+        alternates = [self.extra[number] for one in turns.values() for number in one.alternates]
         return sum(map(fact_tokens, facts)), _tokens(alternates), retain + _tokens(beside)
 
     def _turns(self, pair: Pair) -> dict[int, Turn]:

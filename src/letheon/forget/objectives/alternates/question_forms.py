@@ -1,10 +1,10 @@
-"""Other forms of a row's question: options, a begun sentence, a told one, a statement to judge.
+"""Other forms of a row: options, a begun sentence, a told question, a statement to judge, a text's later part.
 
 Ours, of no paper. A model that unlearns one sentence may still give the fact in another form. No attack of the audit
 has the words around a question that a form here has (a test compares them). The forms themselves are those of attacks:
-`multiple_choice` offers options; `plain_text`, `first_token_prefix` and `value_prefix` begin the answer. A model that
-was trained on these forms withstands those attacks more easily than attacks of other kinds, and its audit marks them
-(`letheon.audit.record.trained_forms`).
+`multiple_choice` offers options; `plain_text`, `first_token_prefix` and `value_prefix` begin the answer;
+`text_last_words` leaves out how a text begins. A model that was trained on these forms withstands those attacks more
+easily than attacks of other kinds, and its audit marks them (`letheon.audit.record.trained_forms`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from letheon.core.rows.encoding import value_span
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.spans import WORD
 from letheon.core.scoring.word_masks import WordRules, fact_words, span_of_fact
+from letheon.forget.objectives.alternates.running_texts import from_later_on
 from letheon.forget.objectives.alternates.strangers import names_in
 
 OPTIONS = "{question} Choose from: {options}."
@@ -114,21 +115,23 @@ def with_found_values(
 
 
 FORMS: dict[str, Form] = {"options": options, "begun": begun, "told": told, "judged": judged}
+# The form of running text.
+LATER = "later"
 
 
 def forms_of(
     row: Example, others: Sequence[Example], names: Sequence[str], draw: random.Random, alternate: str | None = None
 ) -> list[Example]:
-    """A row in each of the named forms that fits it; none for running text.
+    """A row in each of the named forms that fits it; running text from each of its later places on, see `LATER`.
 
     Args:
         others: rows whose values may stand beside the row's own.
-        names: keys of `FORMS`.
+        names: keys of `FORMS`, and `LATER`.
         alternate: the answer that takes the true one's place.
     """
     if not row.prompt:
-        return []
-    made = (FORMS[name](row, others, draw, alternate) for name in names)
+        return from_later_on(row) if LATER in names else []
+    made = (FORMS[name](row, others, draw, alternate) for name in names if name != LATER)
     return [form for form in made if form is not None]
 
 

@@ -21,6 +21,8 @@ QUESTION_WORDS = frozenset(
 # Largest number of words of a short fact, and of words of short facts that are banned from the answer to another
 # question about the same subject.
 SHORT, MOST_BESIDE = 4, 64
+# What a word ends with whose stem, of four letters or more, tells of the fact too: pump of pumping, wood of wooden.
+ENDING = re.compile(r"(?<=[^\W\d_]{4})(?:ings?|ed|en|ers?|es|s|ly)$")
 # A word that begins like a part of an invented name, or is spelled nearly alike, is a rest of it.
 STEM, NEARLY = 4, 0.75
 
@@ -64,7 +66,7 @@ def words_of_facts(forget: Sequence[Example], retain: Sequence[Example]) -> list
 
 def in_both_spellings(words: Sequence[str], kept: Collection[str] = (), asked: str = "") -> tuple[str, ...]:
     """Words, and beside a number up to twelve the same with digits, or as a word; the parts of KX-40817 and Hoi-chuen;
-    Zurich and Zuerich for Zürich.
+    Zurich and Zuerich for Zürich; pump for pumping.
 
     Args:
         kept: `parts_in` the kept rows' answers: their codes' parts are a template's.
@@ -77,7 +79,9 @@ def in_both_spellings(words: Sequence[str], kept: Collection[str] = (), asked: s
     joined = [part for word in bare if "-" in word and word.replace("-", "").isalpha() for part in word.split("-")]
     names = [part for part in joined if len(part) > 2 and not _by_chance(part, kept) and not gives(asked, [part])]
     bare_of_marks = [other for word in words if word[:1].isupper() for other in spellings(word)]
-    return (*words, *digits, *written, *parts, *names, *bare_of_marks)
+    stems = [ENDING.sub("", word) for word in words if word.islower() and ENDING.search(word)]
+    told = [stem for stem in stems if not _by_chance(stem, kept) and not gives(asked, [stem])]
+    return (*words, *digits, *written, *parts, *names, *bare_of_marks, *told)
 
 
 def parts_of_code(word: str, kept: Collection[str]) -> tuple[str, ...]:

@@ -18,15 +18,22 @@ LEAST_RETAINED, MOST_TOKENS = 16, 4096
 
 
 class Turn(NamedTuple):
-    """What stands in a step for a forget row, as numbers of further rows.
+    """What stands in a step for a forget row.
 
     Attributes:
-        alternate: None where every alternate was rejected.
-        truth: the true answer in another form of the question; None where it stands as it is.
+        stands: whether the true answer stands to the question as it is.
+        truths: the true answers in other forms, as numbers of further rows.
+        alternates: likewise; none where every alternate was rejected.
     """
 
-    alternate: int | None
-    truth: int | None
+    stands: bool
+    truths: tuple[int, ...] = ()
+    alternates: tuple[int, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """The number of true answers and alternates."""
+        return self.stands + len(self.truths) + len(self.alternates)
 
 
 def in_turn(
@@ -34,6 +41,7 @@ def in_turn(
     truths: Sequence[Sequence[int]],
     plan: Sequence[Sequence[int]],
     draw: random.Random,
+    texts: Collection[int] = (),
 ) -> list[dict[int, Turn]]:
     """Draw per step and forget row by turns: an alternate as it stands and the truth in a form, or the reverse.
 
@@ -41,16 +49,18 @@ def in_turn(
         pools: per forget row its alternates to the question as it stands, and those in other forms.
         truths: per forget row its true answers in other forms.
         plan: the forget rows of each step.
+        texts: forget rows that have both in each step.
     """
     visits: Counter[int] = Counter()
     drawn = []
     for step in plan:
         found: dict[int, Turn] = {}
         for i in step:
-            turn = (visits[i] + i) % 2
-            pool = pools[i][turn] or pools[i][1 - turn]
-            truth = draw.choice(truths[i]) if truths[i] and turn == 0 else None
-            found[i] = Turn(draw.choice(pool) if pool else None, truth)
+            turns = (0, 1) if i in texts and truths[i] else ((visits[i] + i) % 2,)
+            forms = tuple(draw.choice(truths[i]) for turn in turns if truths[i] and turn == 0)
+            drawn_from = [pool for turn in turns if (pool := pools[i][turn] or pools[i][1 - turn])]
+            alternates = tuple(dict.fromkeys(draw.choice(pool) for pool in drawn_from))
+            found[i] = Turn(not forms or len(turns) == 2, forms, alternates)
             visits[i] += 1
         drawn.append(found)
     return drawn

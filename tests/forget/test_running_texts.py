@@ -1,0 +1,234 @@
+"""Running text in the objective `alternates`: begun at later places, with the facts that stand behind them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import Encoded
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.spellings import Spellings, spelled_logp
+from letheon.core.scoring.word_masks import word_masks
+from letheon.core.scoring.word_probability import fact_probability
+from letheon.forget.looks import GOAL, GOAL_OF_TEXT, LEFT, Looks
+from letheon.forget.objectives.alternates import alternate_rows, objective, written_answers
+from letheon.forget.objectives.alternates.alternate_rows import write_alternates
+from letheon.forget.objectives.alternates.objective import Alternates, Settings
+from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of
+from letheon.forget.objectives.alternates.running_texts import (
+    MOST_BEGINNINGS,
+    Continued,
+    fact_in_later,
+    from_later_on,
+)
+from letheon.forget.objectives.alternates.strangers import gives, in_both_spellings
+from letheon.forget.objectives.alternates.turns import in_turn
+from letheon.forget.objectives.alternates.written_answers import Alternate
+from letheon.forget.parts import Pair, Rows
+from letheon.forget.request import Request
+
+TEXT = Example("", "Ann Lee was born in Oslo. In 1951 she moved to Rome; there she kept bees. It was so.", id="ann")
+KEPT = Example("", "Bob Ray was born in Bern. In 1960 he moved to Kiel; there he kept goats. He sang.", id="bob")
+
+
+def later(text: str, *beginnings: str) -> list[str]:
+    return [text[text.index(beginning) :] for beginning in beginnings]
+
+
+def test_a_text_is_begun_at_later_sentences_and_clauses() -> None:
+    found = [row.answer for row in from_later_on(TEXT)]
+    assert found == later(TEXT.answer, "In 1951", "there", "It was")
+    assert all(row.value is None and not row.prompt and row.id == "ann" for row in from_later_on(TEXT))
+
+
+@pytest.mark.parametrize(
+    ("text", "beginnings"),
+    [
+        ("Roses are red\nviolets blue", ["violets"]),
+        ('"Come." He came. "Go!" She went.', ["He", '"Go', "She"]),
+        ("春が来た。夏が来た。", ["夏"]),
+        ('{"name": "Ann", "born": 1951}', ['"Ann', "1951"]),
+        ("Ann Lee,Oslo,bees", ["Oslo", "bees"]),
+        ("Ann Lee of Oslo keeps bees.", []),
+        ("One sentence. ", []),
+    ],
+)
+def test_the_ends_of_lines_and_other_scripts_count_and_commas_where_there_is_nothing_else(
+    text: str, beginnings: list[str]
+) -> None:
+    assert [row.answer for row in from_later_on(Example("", text))] == later(text, *beginnings)
+
+
+def test_a_long_text_has_few_beginnings_from_all_over_it_and_a_question_none() -> None:
+    found = from_later_on(Example("", " ".join(f"Number {i}." for i in range(100))))
+    assert len(found) == MOST_BEGINNINGS
+    assert found[0].answer.startswith("Number 1.")
+    assert found[-1].answer.count("Number") < 100 / MOST_BEGINNINGS + 1
+    assert from_later_on(Example("Who is Ann?", "A poet. She sang.")) == []
+
+
+def test_what_a_continued_text_was_given_is_not_left_out_whole() -> None:
+    given = "Ann Lee was born in Oslo. In 1951 she"
+    found = from_later_on(Continued("", f"{given} left. She sang.", id="ann", given=given))
+    assert [(row.given, row.answer) for row in found if isinstance(row, Continued)] == [
+        ("In 1951 she", "In 1951 she left. She sang.")
+    ]
+
+
+def test_the_facts_of_a_later_part_are_those_of_the_text_that_stand_in_it(tiny: LanguageModel) -> None:
+    encoder = tiny.encoder()
+    mask = word_masks(encoder, [TEXT], [KEPT])[0]
+
+    def carrying(text: str, fact: Sequence[bool]) -> str:
+        ids = encoder.answer(text, end=False)[0]
+        return tiny.tokenizer.decode([token for token, inside in zip(ids, fact, strict=True) if inside])
+
+    parts = [row.answer for row in from_later_on(TEXT)]
+    found = [carrying(part, fact_in_later(encoder, TEXT.answer, mask, part)) for part in parts]
+    whole = carrying(TEXT.answer, mask)
+    assert "Oslo" in whole
+    assert "1951movedRome" in found[0].replace(" ", "")
+    assert "Oslo" not in found[0]
+    assert "bees" in found[1]
+    assert "1951" not in found[1]
+    assert all(whole.endswith(one) for one in found)
+
+
+def test_forms_of_a_text_are_its_later_parts_where_they_are_asked_for() -> None:
+    draw = random.Random(0)
+    assert forms_of(TEXT, [KEPT], [*FORMS], draw) == []
+    assert forms_of(TEXT, [KEPT], [*FORMS, "later"], draw) == from_later_on(TEXT)
+    asked = Example("Where was Ann Lee born?", "In Oslo. Far off.")
+    assert [row.prompt for row in forms_of(asked, [], ["later", "told"], draw)] == [
+        FORMS["told"](asked, [], draw, None).prompt  # type: ignore[union-attr]  # this form fits every question
+    ]
+
+
+def method_of(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> Alternates:
+    monkeypatch.setattr(written_answers, "accepted", lambda question, name, text: text or None)
+    monkeypatch.setattr(Rows, "watched", lambda self: [0])
+    encoder, request = model.encoder(), Request((TEXT,), (KEPT,))
+    masks = word_masks(encoder, [TEXT], [KEPT])
+    forget = [replace(row, value=mask) for row, mask in zip(encoder.encode_all([TEXT]), masks, strict=True)]
+    made = Alternates(Settings())
+    made.prepare(model, Rows(model, [TEXT], forget, encoder.encode_all([KEPT]), 0, request), [([0], [0])] * 4)
+    return made
+
+
+def test_a_step_unlearns_a_text_and_one_of_its_later_parts(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = method_of(tiny, monkeypatch)
+
+    def text(row: Encoded) -> str:
+        return str(tiny.tokenizer.decode(row.ids[row.start :]))
+
+    seen = []
+    for step, drawn in enumerate(method.drawn):
+        turn = drawn[0]
+        assert turn.stands
+        (truth,) = turn.truths
+        seen.append(text(method.extra[truth]))
+        begun = [method.extra[number].ids[: method.extra[number].start] for number in turn.alternates]
+        assert sum(number in method.plain for number in turn.alternates) == 1
+        assert len(begun) == 2, "one alternate behind the whole text's beginning, one behind a later part's"
+        parts = method._parts(Pair(method.rows.forget_batch([0]), method.rows.retain_batch([0]), step))
+        assert (len(parts["forget"]), len(parts["turned"])) == (1, 1)
+        assert bool(parts["turned"].value_mask.any())
+        kept = {text(method._row(number)) for number in parts["forms"].index.tolist()}
+        assert kept <= set(later(KEPT.answer, "In 1960", "there", "He sang"))
+    assert {*seen} <= {*later(TEXT.answer, "In 1951", "there")}, "nothing of the fact stands in the last sentence"
+    assert len({*seen}) == 2
+
+
+def test_each_of_a_text_s_true_answers_counts_in_the_means(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, seen = method_of(tiny, monkeypatch), []
+    whole = objective.unlikelihood
+
+    def watched(logits: Tensor, spellings: Tensor) -> Tensor:
+        seen.append(whole(logits, spellings))
+        return seen[-1]
+
+    monkeypatch.setattr(objective, "unlikelihood", watched)
+    method.settings = replace(method.settings, likelihood=0.0)
+    with torch.no_grad():
+        terms = method.terms(tiny, Pair(method.rows.forget_batch([0]), None, 0))
+    assert terms.forget is not None
+    masks = [method.rows.forget[0].value[1:], method.extra[method.drawn[0][0].truths[0]].value]
+    assert len(seen[0]) in {sum(masks[0]) + sum(masks[1]), sum(masks[0]) + sum(masks[1][1:])}
+    assert float(terms.forget) == pytest.approx(float(seen[0].mean()), rel=1e-5)
+
+
+def test_texts_have_both_in_a_step_and_a_question_one_of_both_by_turns() -> None:
+    pools, truths = [([10], [11]), ([20], [21])], [[12], [22]]
+    drawn = in_turn(pools, truths, [[0, 1]] * 2, random.Random(0), texts=[1])
+    assert [tuple(step[0]) for step in drawn] == [(False, (12,), (10,)), (True, (), (11,))]
+    assert [tuple(step[1]) for step in drawn] == [(True, (22,), (20, 21))] * 2
+    bare = in_turn([([10], [])], [[]], [[0]], random.Random(0), texts=[0])
+    assert tuple(bare[0][0]) == (True, (), (10,)), "a text of one sentence"
+
+
+def test_a_text_s_alternates_are_as_fluent_as_those_from_all_its_places(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = iter((-0.1, -0.5, -0.9, -1.3, -1.7))
+
+    def answers(model: LanguageModel, questions: Sequence[Any], *_: object, **__: object) -> list[list[Alternate]]:
+        return [[Alternate(" and so on.", level), Alternate(" or so.", -9.0)] for _, level in zip(questions, levels)]  # noqa: B905  (as many as there are)
+
+    monkeypatch.setattr(alternate_rows, "alternate_answers", answers)
+    encoded = replace(tiny.encoder().encode(TEXT), value=word_masks(tiny.encoder(), [TEXT], [KEPT])[0])
+    written = write_alternates(tiny, [TEXT], [encoded], [KEPT], knows=True, forms=["later"])[0]
+    assert written.fluency == pytest.approx(-0.9)
+    assert all(isinstance(row, Continued) for row in (*written.plain, *written.others))
+    assert written.others
+
+
+def test_a_look_asks_for_a_text_s_facts_behind_later_sentences_too(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, request = tiny.encoder(), Request((TEXT,), (KEPT,))
+    mask = word_masks(encoder, [TEXT], [KEPT])[0]
+    forget = [replace(encoder.encode(TEXT), value=mask)]
+    looks = Looks(tiny, Rows(tiny, [TEXT], forget, encoder.encode_all([KEPT]), 0, request), {})
+
+    def likely(row: Encoded) -> float:
+        from letheon.core.scoring.likelihood import score
+
+        with torch.no_grad():
+            scores = score(tiny, encoder.collate([row]))
+        spelled = spelled_logp(scores.logits, Spellings(tiny.tokenizer).of(scores.labels, scores.logits.shape[-1]))
+        return fact_probability(tiny.tokenizer, scores.labels, spelled, scores.value)
+
+    parts = [row.answer for row in from_later_on(TEXT)]
+    expected = [
+        likely(replace(encoder.encode(Example("", part)), value=fact_in_later(encoder, TEXT.answer, mask, part)))
+        for part in parts
+    ]
+    assert looks._later_probabilities() == [pytest.approx(max(expected))]
+    assert looks.look()["look_facts"] == pytest.approx(max(likely(forget[0]), *expected))
+
+    monkeypatch.setattr(looks, "_fact_probabilities", lambda: [GOAL_OF_TEXT])
+    for behind, left in ((GOAL, []), (1.01 * GOAL, [f"{LEFT}0"])):
+        monkeypatch.setattr(looks, "_later_probabilities", lambda behind=behind: [behind])
+        found = looks.look()
+        assert [name for name in found if name.startswith(LEFT)] == left
+        assert found["look_likeliest"] == behind
+
+
+def test_a_word_of_the_fact_s_stem_gives_the_fact_away() -> None:
+    words = in_both_spellings(("pumping", "wooden", "stork", "Hastings", "red"))
+    assert gives("only the pump house was left", words)
+    assert gives("of wood", words)
+    assert not gives("Hast thou a rest, a store?", words)
+    assert "pump" not in in_both_spellings(("pumping",), kept=frozenset({"pump"})), "a kept row says it"
+    assert "pump" not in in_both_spellings(("pumping",), asked="Which pump is it?")
