@@ -37,9 +37,9 @@ from letheon.forget.parts import Rows
 
 # Rows that are asked greedily.
 ASKED = 8
-# Largest probability of a fact that is gone, of a running text's facts (decisions/0004), and the metric of one that is
-# not, with its row's number behind it.
-GOAL, GOAL_OF_TEXT, LEFT = 0.02, 0.005, "look_left_"
+# Largest probability of a fact that is gone, of a running text's facts, of those behind one of its later beginnings
+# (decisions/0004), and the metric of one that is not, with its row's number behind it.
+GOAL, GOAL_OF_TEXT, GOAL_OF_LATER, LEFT = 0.02, 0.005, 0.05, "look_left_"
 # A retain row is lost if one of its tokens was likelier than not before and is below UNLIKELY now; its metric has its
 # number behind it.
 UNLIKELY, LOST = 1 / 3, "look_lost_"
@@ -78,13 +78,13 @@ class Looks:
     def look(self) -> dict[str, float]:
         """Return the metrics of a look.
 
-        They are the facts' probabilities (mean, largest, of each that is not gone), the share of the asked rows that
-        give their fact, the retain rows' probability relative to before, the probability of the least likely token of
-        each that is lost, the answers' fluency, and that of the alternates to the same questions (nats per token).
+        They are the facts' probabilities (mean, largest, of each that is not gone, in later parts of texts too), the
+        share of the asked rows that give their fact, the retain rows' probability relative to before, the probability
+        of the least likely token of each that is lost, the answers' fluency, and that of the alternates to the same
+        questions (nats per token).
         """
         with self._as_it_is():
-            stands, later = self._fact_probabilities(), self._later_probabilities()
-            facts = [max(one, behind) for one, behind in zip(stands, later, strict=True)]
+            facts, later = self._fact_probabilities(), self._later_probabilities()
             likely = sorted(range(len(facts)), key=lambda i: -facts[i])
             asked = [i for i in likely if self.rows.examples[i].prompt][:ASKED]
             answers = self._answers(asked)
@@ -98,11 +98,9 @@ class Looks:
                 **{f"{LOST}{i}": p for i, p in lost.items()},
             }
             said = {i for i, gave in zip(asked, given, strict=True) if gave}
-            gone = [
-                p <= GOAL and (row.prompt or stands[i] <= GOAL_OF_TEXT)
-                for i, (p, row) in enumerate(zip(facts, self.rows.examples, strict=True))
-            ]
-            found |= {f"{LEFT}{i}": p for i, p in enumerate(facts) if i in said or not gone[i]}
+            for i, (p, behind, row) in enumerate(zip(facts, later, self.rows.examples, strict=True)):
+                gone = p <= (GOAL if row.prompt else GOAL_OF_TEXT) and behind <= GOAL_OF_LATER
+                found |= {f"{LEFT}{i}": max(p, behind)} if i in said or not gone else {}
             return found | (self._fluency(asked, answers) if self.alternates else {})
 
     @torch.no_grad()
