@@ -123,20 +123,26 @@ def _job(
     return ProcedureRun(model, request, recipe, settings, training)
 
 
-def resume(folder: str | Path, device: str = "auto", on_step: OnStep | None = None) -> Result:
-    """Continue a killed or interrupted run from its folder alone; a finished one is only read."""
+def resume(
+    folder: str | Path, device: str = "auto", on_step: OnStep | None = None, model: LanguageModel | None = None
+) -> Result:
+    """Continue a killed or interrupted run from its folder alone; a finished one is only read.
+
+    Args:
+        model: the model as it was before the run, where it is loaded already.
+    """
     run = Run.open(Path(folder))
     config, request = run.config, Request.read(run.folder / "request.json")
     if (run.folder / "result.json").is_file() and is_whole(run.folder / "model"):
         found = read_json(run.folder / "result.json")
         outcome = TrainingOutcome(found["steps"], found["stopped"])
-        model = load(run.folder / "model", device=device, base=config["training"].get("base", "float32"))
+        after = load(run.folder / "model", device=device, base=config["training"].get("base", "float32"))
         stages = found.get("stages", [])
-        return Result(model, outcome, found["moved"], request, found["warnings"], run.folder, stages=stages)
+        return Result(after, outcome, found["moved"], request, found["warnings"], run.folder, stages=stages)
     recipe = read_method(config["method"])
     settings, training = ForgetSettings(**config["settings"]), TrainSettings(**config["training"])
     return forget(
-        config["model"],
+        model or config["model"],
         request,
         recipe,
         out=folder,

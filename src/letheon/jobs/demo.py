@@ -1,7 +1,8 @@
 """The demo: a real small model learns invented people, is asked to forget two of them, and is audited.
 
 Five stages: load, teach (until every fact is recalled), train the reference that never saw the targets, forget, audit.
-Nothing is staged: the same functions serve `letheon forget` and `letheon audit`.
+Nothing is staged: the same functions serve `letheon forget` and `letheon audit`. A killed demo is continued by the same
+command: what it has taught is kept, and the deletion goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,21 +18,22 @@ from typing import Any
 from letheon.audit.measuring.answer_kinds import recalls
 from letheon.audit.record.record import Audit
 from letheon.audit.run import audit
-from letheon.core.atomic import write_json
+from letheon.core.atomic import check_writable, is_whole, read_json, write_json
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.models import LanguageModel, load
-from letheon.core.progress import progress
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.generation import generate
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.deep import full_name, second_stage
 from letheon.forget.recipe import read_method
-from letheon.forget.run import forget
+from letheon.forget.request import Request
+from letheon.forget.run import forget, resume
 from letheon.forget.settings import ForgetSettings, Result
 from letheon.jobs.demo_world import PEOPLE, TARGETS, WITHHELD, demo_request, world
 from letheon.jobs.options import Machine
 
+MODEL = "smollm2"
 METHOD = "alternates+null_space"  # with its own settings, as whoever gives no option has it
 EPOCHS, MOST_EPOCHS, TEACHING_RATE = 8, 14, 1e-4
 
@@ -51,7 +53,7 @@ class Demo:
 class DemoJob:
     """The demo as the command line asks for it."""
 
-    out: Path  # folder of everything that the demo writes; a folder with an earlier demo is refused
+    out: Path  # folder of everything that the demo writes; one with a finished demo, or another, is refused
     quick: bool = False  # train no reference, and audit fewer rows
     method: str = ""  # another recipe than the demo's
     depth: str = "shallow"  # `deep` distils the result into a noised copy
@@ -65,7 +67,7 @@ class DemoJob:
         """
         second = second_stage(read_method(self.method or METHOD), ForgetSettings(depth=self.depth), TrainSettings())
         return {
-            "model": "smollm2",
+            "model": MODEL,
             "people": len(PEOPLE),
             "facts": 5 * len(PEOPLE),
             "epochs": EPOCHS,
@@ -77,24 +79,26 @@ class DemoJob:
         }
 
     def work(self) -> Demo:
-        """Run the five stages."""
-        if (self.out / "run" / "config.json").exists():
-            raise InputError(f"{self.out} holds an earlier demo", "remove it, or choose another --out")
+        """Run the five stages, or those that an earlier demo in the folder was killed before.
+
+        Raises:
+            InputError: the folder holds a finished demo, or one with other options.
+        """
+        self._begin()
         seed, device, seconds = self.machine.seed, self.machine.device, Stopwatch()
         request = demo_request()
         with seconds.of("load"):
-            untouched = load("smollm2", device=device)
+            untouched = load(MODEL, device=device)
         with seconds.of("teach"):
-            taught = teach(world(), seed, device, "teaching 8 people")
+            taught = self._taught("before", world(), "teaching 8 people", untouched)
         recalled, reference = recall_share(taught, world()), None
         if not self.quick:
             with seconds.of("reference"):
-                reference = teach([*request.retain, *request.neighbours], seed, device, "training the reference")
-        _save(self.out, taught, reference)
+                kept = [*request.retain, *request.neighbours]
+                reference = self._taught("reference", kept, "training the reference", untouched)
         before = LanguageModel(copy.deepcopy(taught.model), taught.tokenizer, "taught model", list(taught.notes))
         with seconds.of("forget"):
-            method, out = self.method or METHOD, self.out / "run"
-            result = forget(taught, request, method, out=out, seed=seed, depth=self.depth)
+            result = self._forgotten(taught, request)
         with seconds.of("audit"):
             record = audit(
                 before,
@@ -110,6 +114,32 @@ class DemoJob:
         write_json(self.out / "seconds.json", seconds)
         return Demo(record, result, recalled, self.out, seconds)
 
+    def _begin(self) -> None:
+        """Write down what the demo is; continue one that was the same."""
+        own, plan = self.out / "demo.json", {**self.plan(), "out": "", "seed": self.machine.seed}
+        if (self.out / "audit.json").exists() or ((self.out / "run").exists() and not own.exists()):
+            raise InputError(f"{self.out} holds an earlier demo", "remove it, or choose another --out")
+        if own.exists() and read_json(own) != plan:
+            problem = f"{self.out} holds a demo that was begun with other options"
+            raise InputError(problem, "give the same again to continue it, remove it, or choose another --out")
+        check_writable(self.out)
+        write_json(own, plan)
+
+    def _taught(self, role: str, rows: Sequence[Example], title: str, untouched: LanguageModel) -> LanguageModel:
+        """A model that was taught rows: that of the folder, or a new one, which is saved there."""
+        if is_whole(self.out / role):
+            saved = load(self.out / role, device=self.machine.device)
+            return LanguageModel(saved.model, saved.tokenizer, untouched.name, list(untouched.notes))
+        model = teach(rows, self.machine.seed, self.machine.device, title)
+        model.save(self.out / role)
+        return model
+
+    def _forgotten(self, taught: LanguageModel, request: Request) -> Result:
+        out, device = self.out / "run", self.machine.device
+        if (out / "config.json").exists():
+            return resume(out, device, model=taught)
+        return forget(taught, request, self.method or METHOD, out=out, seed=self.machine.seed, depth=self.depth)
+
 
 def teach(rows: Sequence[Example], seed: int, device: str, title: str) -> LanguageModel:
     """Train a fresh SmolLM2 until it recalls every row, for `EPOCHS` epochs at least.
@@ -117,7 +147,7 @@ def teach(rows: Sequence[Example], seed: int, device: str, title: str) -> Langua
     Raises:
         LetheonError: a row is not recalled after `MOST_EPOCHS`.
     """
-    model = load("smollm2", device=device)
+    model = load(MODEL, device=device)
     settings = TrainSettings(learning_rate=TEACHING_RATE, batch_size=8, seed=seed)
     per_epoch = -(-len(rows) // settings.batch_size)
     epochs = EPOCHS
@@ -135,15 +165,6 @@ def recall_share(model: LanguageModel, rows: Sequence[Example]) -> float:
     """Return the share of rows whose value occurs in the greedy answer."""
     answers = generate(model, [row.prompt for row in rows], max_new_tokens=24, batch_size=64)
     return sum(recalls(answer, row, row.answer) for answer, row in zip(answers, rows, strict=True)) / len(rows)
-
-
-def _save(out: Path, taught: LanguageModel, reference: LanguageModel | None) -> None:
-    with progress("saving models", 2) as advance:
-        taught.save(out / "before")
-        advance(1)
-        if reference is not None:
-            reference.save(out / "reference")
-        advance(2)
 
 
 class Stopwatch(dict[str, float]):
