@@ -77,8 +77,9 @@ def usable(evidence: AnyEvidence) -> AnyEvidence:
 def on_common_rows(evidence: AnyEvidence, names: bool = False) -> AnyEvidence:
     """Return the evidence with the fluency of the model after, and of that which it is compared with, on the same rows.
 
-    Answers that repeat their question, or are one token long, have none; a mean over the other rows would be that of
-    other questions. Where too few rows are left, fluency counts as not measured.
+    Answers that repeat themselves or their question, or are one token long, have none; a mean over the other rows would
+    be that of other questions. Where too few rows are left, fluency counts as not measured. Rows that are left out stay
+    in the evidence without a value, so that the request's rows can be counted.
 
     Args:
         names: whether questions are left out that the model before or the reference answers with a name or a few words:
@@ -100,12 +101,13 @@ def on_common_rows(evidence: AnyEvidence, names: bool = False) -> AnyEvidence:
     of_names = len(after.items) - len(short) < least <= len(known)
 
     def on_rows(metric: Metric, values: dict[str, float]) -> Metric:
-        few = "fewer than a third of the answers can be compared: the others are one token, or repeat their question"
+        few = "fewer than a third of the answers can be compared: the others are one token, or repeat themselves or "
+        few += "their question"
         mean = estimate_mean([values[name] for name in common])
         missing = mean.value is None or len(common) < least
         reason = OF_NAMES if of_names else few
         value = Value.missing(reason) if missing else Value(value=mean.value, low=mean.low, high=mean.high, n=mean.n)
-        items = [item for item in metric.items if item.id in common]
+        items = [i if i.id in common else i.model_copy(update={"value": None}) for i in metric.items]
         return metric.model_copy(update={"value": value, "items": items})
 
     changed = {id(after): on_rows(after, known), id(other): on_rows(other, levels)}
@@ -206,8 +208,9 @@ def paired_interval(criterion: Criterion, value: Value, evidence: Evidence, basi
     """Return the value with the interval of its difference from the basis, row by row, where that can be had.
 
     The same rows are measured on both models, so the difference varies less than either value. That holds for metrics
-    in nats or for the perplexity; of shares, whose rows mostly agree, the value's own interval is kept. One or two rows
-    tell little of how rows differ: there the interval is at least that of the means over their tokens.
+    in nats or for the perplexity; of shares, whose rows mostly agree, the value's own interval is kept. Of a
+    request of one or two rows little is told of how rows differ: there the interval is at least that of the means over
+    their tokens. Rows that cannot be compared count as rows.
 
     Args:
         basis: of the limit that is in force, the criterion's own or a fallback.
@@ -218,7 +221,8 @@ def paired_interval(criterion: Criterion, value: Value, evidence: Evidence, basi
     metrics = [evidence.metric(criterion.metric, criterion.subset, model) for model in ("after", role)]
     items = [{item.id: item for item in metric.items if item.value is not None} if metric else {} for metric in metrics]
     both = [(one, items[1][name]) for name, one in items[0].items() if name in items[1]]
-    error = _error_of_tokens(both) if len(both) < FEW_ROWS else None
+    few = metrics[0] is not None and len(metrics[0].items) < FEW_ROWS
+    error = _error_of_tokens(both) if few else None
     if len(both) < 2 and error is None:
         return value
     numbers = np.array([(one.value, other.value) for one, other in both], dtype=float)
