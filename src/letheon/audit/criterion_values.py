@@ -9,7 +9,8 @@ from typing import TypeVar
 import numpy as np
 
 from letheon.audit.criteria import Criterion
-from letheon.audit.record.evidence import Attack, Curve, Evidence, Item, Metric, Role, Value, level_of
+from letheon.audit.criterion_relearning import relearned_values
+from letheon.audit.record.evidence import Attack, Evidence, Item, Metric, Role, Value, level_of
 from letheon.core.statistics import bootstrap_interval, estimate_mean
 
 AnyEvidence = TypeVar("AnyEvidence", bound=Evidence)
@@ -28,13 +29,6 @@ LEAST_TOKENS = 5  # judged tokens of an answer whose fluency is that of language
 OF_NAMES = "the model before or the reference answers more than two thirds of the questions with names or a few words"
 KNOWING = 0.5  # of what the model before recalls: a reference that recalls so much was not kept from the rows
 BESIDE_REFERENCE = {"forget_quality", "unlearning_depth"}  # metrics of a model that are computed with the reference
-# Relearning has taught its rows where their loss (nats per token) is at most this share of what it was, or this low.
-LEARNED, KNOWN = 0.5, math.log(2)
-# A row that is trained on comes back in every model; what tells is how fast. Models as fast as that tell nothing.
-TOLD_APART = 0.05
-ONLY_ROW = (
-    "the only row is trained on and watched: a reference that learns it slower than the model before must show it"
-)
 # What a measurement takes that a request may not have.
 NEEDS = {
     "attack:membership": ": it takes rows that no model saw (--holdout)",
@@ -152,56 +146,13 @@ def _values(criterion: Criterion, model: Role, evidence: Evidence) -> list[Value
             rounded = [q for q in evidence.quantised if q.model == model and name in (str(q.bits), q.file_type)]
             return [q.forget_recall if forget else q.retain_recall for q in rounded]
         case "relearn":
-            curves = [curve for curve in evidence.curves if curve.model == model and curve.points]
-            chosen = [curve for curve in curves if curve.trained_on == (name or "forgotten")]
-            # Kept rows are mostly known from the start: that the training taught anything, the forgotten ones show.
-            reasons = [
-                why
-                for curve in curves
-                if curve in chosen or curve.trained_on == "forgotten"
-                if (why := unlearned(curve))
-            ]
-            if chosen and reasons:
-                return [Value.missing(reasons[0])]
-            if any(curve.same_row for curve in chosen):
-                return [_of_the_only_row(model, curves_of_only_rows(evidence))]
-            return [Value(value=max(point.recall for point in curve.points), n=curve.n) for curve in chosen]
+            return [*relearned_values(evidence, model, name or "forgotten")]
         case "after_learning":
             streams = [stream for stream in evidence.continued if stream.model == model]
             return [stream.highest if forget else stream.kept_lowest for stream in streams]
         case _:
             metric = evidence.metric(criterion.metric, criterion.subset, model)
             return [metric.value if metric else None]
-
-
-def curves_of_only_rows(evidence: Evidence) -> dict[Role, float]:
-    """Return how fast each model learns the only row that is to be forgotten: its mean probability after each step."""
-    curves = [curve for curve in evidence.curves if curve.same_row and len(curve.points) > 1]
-    return {curve.model: float(np.mean([point.probability for point in curve.points[1:]])) for curve in curves}
-
-
-def _of_the_only_row(model: Role, learned: dict[Role, float]) -> Value:
-    """Return where a model lies between the reference (0, or below it) and the model before (1)."""
-    before, reference, own = learned.get("before"), learned.get("reference"), learned.get(model)
-    if before is None or reference is None or own is None or before - reference < TOLD_APART:
-        return Value.missing(ONLY_ROW)
-    return Value(value=max(0.0, (own - reference) / (before - reference)), n=1)
-
-
-def unlearned(curve: Curve) -> str:
-    """Return why relearning shows nothing: its model did not learn the rows that it was trained on; empty if it did.
-
-    It learned them if at the last step their facts are likelier than not, token by token, or their loss has halved.
-    """
-    first, last = curve.points[0].trained_loss, curve.points[-1].trained_loss
-    if first is None or last is None:
-        return "uninformative: whether the model learned what it was trained on was not measured"
-    if last <= max(LEARNED * first, KNOWN):
-        return ""
-    return (
-        f"uninformative: the model did not learn what it was trained on (loss {first:.2f} before, {last:.2f} nats per "
-        "token after; raise relearn_learning_rate or relearn_steps)"
-    )
 
 
 def paired_interval(criterion: Criterion, value: Value, evidence: Evidence, basis: str) -> Value:
