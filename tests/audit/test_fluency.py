@@ -20,6 +20,7 @@ from letheon.audit.verdict import judge, load_profile
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.overlap import repeats_itself
+from letheon.measure import common_scores
 
 LEVEL = Fluency(-1.83, 14)
 # Broken answers that repeat themselves, with their fluency under SmolLM2 beside that level (nats per token).
@@ -217,3 +218,16 @@ def test_the_wider_of_the_intervals_of_rows_and_of_tokens_counts() -> None:
     assert judged("fluency", with_errors(unlike, [0.01] * 2, [0.01] * 2)).outcome == "pass"
     assert judged("fluency", with_errors(alike, [0.01] * 2, [0.01] * 2)).outcome == "fail"
     assert judged("fluency", with_errors(alike, [0.58] * 2, [0.58] * 2)).outcome == "pass"
+
+
+def test_benchmarks_leave_an_answer_that_repeats_itself_out_of_their_means_and_count_its_damage(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = "zlor vim kadu ban zlor vim kadu ban"
+    numbers = {broken: BROKEN[broken], "It is sound.": LEVEL}
+    monkeypatch.setattr(common_scores, "fluency", lambda judge, prompts, texts: [numbers[text] for text in texts])
+    of_target: Any = SimpleNamespace(answers={"a": "It is sound.", "b": "It is sound."})
+    against: Any = SimpleNamespace(judge=Judge(tiny, "tiny"), target=of_target, reference=None)
+    found = common_scores.soundness({"a": "q", "b": "q"}, {"a": broken, "b": "It is sound."}, against)
+    assert found.fluency == {"a": None, "b": LEVEL.value}
+    assert found.damaged == {"a": 1.0, "b": 0.0}
