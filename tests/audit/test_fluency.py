@@ -60,6 +60,7 @@ def test_an_answer_that_repeats_itself_is_a_level_only_where_there_is_no_other()
         ("Bora Bora Bora", False),
         ("no no no no no", False),
         ("no no no no no no", True),
+        ("ha ha ha ho ho ho", True),  # runs of one word are none
         ("Go on, go on. GO ON, GO ON!", True),  # in any case
         ("我不知道我不知道我不知道我不知道", True),
         ("她住在乌尔姆，是一名牙医，喜欢读书。", False),

@@ -71,6 +71,8 @@ def test_three_texts_take_no_name_and_no_number_from_a_text() -> None:
     facts = ["Orr", "Brae", "12", "1913"]
     found = words(text, WordRules.of([text], [*kept, *questions("No.", 1000)]))
     assert found == facts, "Kim begins a sentence wherever it stands, and no capital tells that it is a name"
+    later = Example("", f"Then {text.answer}")
+    assert words(later, WordRules.of([later], kept)) == ["Kim", *facts], "a name in the text that is to be forgotten"
     named = [Example("", f"In May {one.answer}") for one in kept]
     assert words(text, WordRules.of([text], [*named, *questions("No.", 1000)])) == ["Kim", *facts]
 
