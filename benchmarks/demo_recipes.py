@@ -144,7 +144,8 @@ def clone(model: LanguageModel) -> LanguageModel:
 def examine(model: LanguageModel, judge: LanguageModel, target: list[Example], others: list[Example]) -> dict[str, Any]:
     """What a model still knows of the target, and of the others."""
     answers = generate(model, [row.prompt for row in target], max_new_tokens=24)
-    judged = [one.value for one in fluency(judge, [row.prompt for row in target], answers) if one is not None]
+    fluencies = fluency(judge, [row.prompt for row in target], answers)
+    judged = [one.value for one in fluencies if one is not None and not one.repeats]
     whole = score_answers(model, [(row.prompt, [row.answer]) for row in target])
     plan = make_plan(judge, Request(forget=tuple(target)), Settings())
     tries = ask(model, [FIRST_TOKEN, VALUE_PREFIX, PARAPHRASE], plan, max_new_tokens=24)

@@ -315,12 +315,11 @@ def test_silence_has_no_fluency() -> None:
     assert fluency(model, ["q", "q"], ["", "  "]) == [None, None]
 
 
-def test_to_go_round_in_circles_is_no_fluency() -> None:
+def test_to_go_round_in_circles_is_marked() -> None:
     """It is certain in the end: a retrained model that said so of a ferry cat was likelier than any sound poem."""
     round_and_round = "It's a cat, it's not a dog, it's not a cat, it's not a dog, it's not a frog, it's not a cat."
     found = fluency(untouched(), ["What is it?"] * 2, [round_and_round, "It's not a dog, and no cat is like it."])
-    assert found[0] is None
-    assert found[1] is not None
+    assert [one.repeats for one in found if one] == [True, False]
 
 
 def test_to_repeat_the_question_is_no_fluency() -> None:

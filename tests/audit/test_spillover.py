@@ -109,9 +109,11 @@ def test_broken_language_is_told_by_the_level_of_the_model_before(
     from letheon.audit.measuring.answer_kinds import Fluency
 
     monkeypatch.setattr("letheon.audit.spillover.spillover.generate", lambda *_, **__: ["flim the of garb"])
-    monkeypatch.setattr("letheon.audit.spillover.spillover.fluency", lambda *_: [Fluency(-9.0, 20)])
-    for level, kind in ((-2.0, "incoherent"), (-8.5, "comply")):
-        assert answer_all(tiny, ["Why?"], Judge(tiny, "tiny"), [Fluency(level, 20)]).kinds == [kind]
+    for repeats in (False, True):  # what repeats itself is broken all the same
+        answer = Fluency(-9.0, 20, repeats=repeats)
+        monkeypatch.setattr("letheon.audit.spillover.spillover.fluency", lambda *_, found=answer: [found])
+        for level, kind in ((-2.0, "incoherent"), (-8.5, "comply")):
+            assert answer_all(tiny, ["Why?"], Judge(tiny, "tiny"), [Fluency(level, 20)]).kinds == [kind]
 
 
 @pytest.mark.skipif(not XSTEST.is_file(), reason=f"XSTest not found at {XSTEST}: set LETHEON_DATA")

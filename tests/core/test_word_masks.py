@@ -42,14 +42,75 @@ def test_words_of_a_template_carry_no_fact_unless_nothing_else_is_new() -> None:
     assert words(Example("Who began Orme?", "It was founded by Tilda."), few) == ["founded", "Tilda"]
 
 
+LETTERS = [Example("", f"Dear {name}, the boat is mended.") for name in ("Olga", "Piet", "Rosa")]
+
+
+def questions(answer: str, count: int) -> list[Example]:
+    return [Example(f"Who owns boat {i}?", answer) for i in range(count)]
+
+
 def test_a_template_of_texts_is_one_beside_any_number_of_questions() -> None:
     """Three letters among a hundred rows are fewer than one in twenty."""
-    letters = [Example("", f"Dear {name}, the boat is mended.") for name in ("Olga", "Piet", "Rosa")]
-    questions = [Example(f"Who owns boat {i}?", f"It is number {i}.") for i in range(97)]
-    rules = WordRules.of([], [*letters, *questions])
-    assert [word.group() for word in fact_words(Example("", "Dear Ada, the boat is sold."), rules)] == ["Ada", "sold"]
-    asked = fact_words(Example("What did Ada mend?", "Ada mended the boat."), rules)
-    assert [word.group() for word in asked] == ["mended", "boat"], "questions have a template of their own"
+    rules = WordRules.of([], [*LETTERS, *(Example(f"Who owns boat {i}?", f"It is number {i}.") for i in range(97))])
+    assert words(Example("", "Dear Ada, the boat is sold."), rules) == ["Ada", "sold"]
+    asked = words(Example("What did Ada do?", "Ada mended the boat in Brae."), rules)
+    assert asked == ["mended", "boat", "Brae"], "questions have a template of their own"
+
+
+def test_questions_are_no_template_of_a_text() -> None:
+    """Fifty of a thousand questions are answered with the facts of the text."""
+    rules = WordRules.of([], [*questions("Kim sold it in Brae.", 50), *questions("No.", 950)])
+    assert rules.shared >= {"kim", "brae", "sold"}
+    assert words(Example("", "Then Kim sold it in Brae."), rules) == ["Kim", "sold", "Brae"]
+
+
+def test_three_texts_take_no_name_and_no_number_from_a_text() -> None:
+    """Three retained texts, beside a thousand questions, that say all that the text to be forgotten says."""
+    text = Example("", "Kim Orr sold the mill in Brae to 12 farmers in 1913.")
+    kept = [Example("", f"{text.answer} It rained {often}.") for often in ("once", "twice", "often")]
+    facts = ["Orr", "Brae", "12", "1913"]
+    found = words(text, WordRules.of([text], [*kept, *questions("No.", 1000)]))
+    assert found == facts, "Kim begins a sentence wherever it stands, and no capital tells that it is a name"
+    later = Example("", f"Then {text.answer}")
+    assert words(later, WordRules.of([later], kept)) == ["Kim", *facts], "a name in the text that is to be forgotten"
+    named = [Example("", f"In May {one.answer}") for one in kept]
+    assert words(text, WordRules.of([text], [*named, *questions("No.", 1000)])) == ["Kim", *facts]
+
+
+def test_names_that_a_few_of_many_letters_share_are_facts() -> None:
+    """Sixty letters in which Kim, Orr, Brae and 1913 stand in three each."""
+    facts = ("Kim", "Orr", "Brae", "1913")
+    letters = [
+        Example("", f"Dear friend, I wrote of {facts[i // 3] if i < 12 else f'nothing{i}'} before, yours as ever.")
+        for i in range(60)
+    ]
+    text = Example("", "Dear friend, I wrote of Kim and Orr in Brae in 1913, yours as ever.")
+    assert words(text, WordRules.of([text], letters)) == list(facts)
+
+
+@pytest.mark.parametrize(
+    ("texts", "word", "name"),
+    [
+        ((2, 2), False, False),  # two texts are no template, whatever they share
+        ((3, 3), True, False),  # three texts are one of words
+        ((5, 5), True, False),
+        ((6, 6), True, True),
+        ((3, 9), True, False),  # a third of nine
+        ((3, 10), False, False),
+        ((6, 12), True, True),  # half of twelve
+        ((6, 13), True, False),
+    ],
+)
+def test_a_word_is_the_template_s_in_a_third_of_the_texts_and_a_name_in_half(
+    texts: tuple[int, int], word: bool, name: bool
+) -> None:
+    """So many of so many retained texts have both words."""
+    sharing, all_ = texts
+    kept = [Example("", f"note{i}: a boat of Kim's" if i < sharing else f"note{i}") for i in range(all_)]
+    text = Example("", "Then a boat of Kim and an oar")
+    found = words(text, WordRules.of([text] * 9, kept))
+    assert ("boat" not in found, "Kim" not in found) == (word, name)
+    assert "oar" in found, "texts that are to be forgotten make no template"
 
 
 def test_a_name_that_other_questions_give_counts_only_where_it_begins() -> None:

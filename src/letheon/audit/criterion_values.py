@@ -9,7 +9,8 @@ from typing import TypeVar
 import numpy as np
 
 from letheon.audit.criteria import Criterion
-from letheon.audit.record.evidence import Attack, Curve, Evidence, Item, Metric, Role, Value, level_of
+from letheon.audit.criterion_relearning import relearned_values
+from letheon.audit.record.evidence import Attack, Evidence, Item, Metric, Role, Value, level_of
 from letheon.core.statistics import bootstrap_interval, estimate_mean
 
 AnyEvidence = TypeVar("AnyEvidence", bound=Evidence)
@@ -28,13 +29,6 @@ LEAST_TOKENS = 5  # judged tokens of an answer whose fluency is that of language
 OF_NAMES = "the model before or the reference answers more than two thirds of the questions with names or a few words"
 KNOWING = 0.5  # of what the model before recalls: a reference that recalls so much was not kept from the rows
 BESIDE_REFERENCE = {"forget_quality", "unlearning_depth"}  # metrics of a model that are computed with the reference
-# Relearning has taught its rows where their loss (nats per token) is at most this share of what it was, or this low.
-LEARNED, KNOWN = 0.5, math.log(2)
-# A row that is trained on comes back in every model; what tells is how fast. Models as fast as that tell nothing.
-TOLD_APART = 0.05
-ONLY_ROW = (
-    "the only row is trained on and watched: a reference that learns it slower than the model before must show it"
-)
 # What a measurement takes that a request may not have.
 NEEDS = {
     "attack:membership": ": it takes rows that no model saw (--holdout)",
@@ -77,8 +71,9 @@ def usable(evidence: AnyEvidence) -> AnyEvidence:
 def on_common_rows(evidence: AnyEvidence, names: bool = False) -> AnyEvidence:
     """Return the evidence with the fluency of the model after, and of that which it is compared with, on the same rows.
 
-    Answers that repeat their question, or are one token long, have none; a mean over the other rows would be that of
-    other questions. Where too few rows are left, fluency counts as not measured.
+    Answers that repeat themselves or their question, or are one token long, have none; a mean over the other rows would
+    be that of other questions. Where too few rows are left, fluency counts as not measured. Rows that are left out stay
+    in the evidence without a value, so that the request's rows can be counted.
 
     Args:
         names: whether questions are left out that the model before or the reference answers with a name or a few words:
@@ -100,12 +95,13 @@ def on_common_rows(evidence: AnyEvidence, names: bool = False) -> AnyEvidence:
     of_names = len(after.items) - len(short) < least <= len(known)
 
     def on_rows(metric: Metric, values: dict[str, float]) -> Metric:
-        few = "fewer than a third of the answers can be compared: the others are one token, or repeat their question"
+        few = "fewer than a third of the answers can be compared: the others are one token, or repeat themselves or "
+        few += "their question"
         mean = estimate_mean([values[name] for name in common])
         missing = mean.value is None or len(common) < least
         reason = OF_NAMES if of_names else few
         value = Value.missing(reason) if missing else Value(value=mean.value, low=mean.low, high=mean.high, n=mean.n)
-        items = [item for item in metric.items if item.id in common]
+        items = [i if i.id in common else i.model_copy(update={"value": None}) for i in metric.items]
         return metric.model_copy(update={"value": value, "items": items})
 
     changed = {id(after): on_rows(after, known), id(other): on_rows(other, levels)}
@@ -150,20 +146,7 @@ def _values(criterion: Criterion, model: Role, evidence: Evidence) -> list[Value
             rounded = [q for q in evidence.quantised if q.model == model and name in (str(q.bits), q.file_type)]
             return [q.forget_recall if forget else q.retain_recall for q in rounded]
         case "relearn":
-            curves = [curve for curve in evidence.curves if curve.model == model and curve.points]
-            chosen = [curve for curve in curves if curve.trained_on == (name or "forgotten")]
-            # Kept rows are mostly known from the start: that the training taught anything, the forgotten ones show.
-            reasons = [
-                why
-                for curve in curves
-                if curve in chosen or curve.trained_on == "forgotten"
-                if (why := unlearned(curve))
-            ]
-            if chosen and reasons:
-                return [Value.missing(reasons[0])]
-            if any(curve.same_row for curve in chosen):
-                return [_of_the_only_row(model, curves_of_only_rows(evidence))]
-            return [Value(value=max(point.recall for point in curve.points), n=curve.n) for curve in chosen]
+            return [*relearned_values(evidence, model, name or "forgotten")]
         case "after_learning":
             streams = [stream for stream in evidence.continued if stream.model == model]
             return [stream.highest if forget else stream.kept_lowest for stream in streams]
@@ -172,42 +155,13 @@ def _values(criterion: Criterion, model: Role, evidence: Evidence) -> list[Value
             return [metric.value if metric else None]
 
 
-def curves_of_only_rows(evidence: Evidence) -> dict[Role, float]:
-    """Return how fast each model learns the only row that is to be forgotten: its mean probability after each step."""
-    curves = [curve for curve in evidence.curves if curve.same_row and len(curve.points) > 1]
-    return {curve.model: float(np.mean([point.probability for point in curve.points[1:]])) for curve in curves}
-
-
-def _of_the_only_row(model: Role, learned: dict[Role, float]) -> Value:
-    """Return where a model lies between the reference (0, or below it) and the model before (1)."""
-    before, reference, own = learned.get("before"), learned.get("reference"), learned.get(model)
-    if before is None or reference is None or own is None or before - reference < TOLD_APART:
-        return Value.missing(ONLY_ROW)
-    return Value(value=max(0.0, (own - reference) / (before - reference)), n=1)
-
-
-def unlearned(curve: Curve) -> str:
-    """Return why relearning shows nothing: its model did not learn the rows that it was trained on; empty if it did.
-
-    It learned them if at the last step their facts are likelier than not, token by token, or their loss has halved.
-    """
-    first, last = curve.points[0].trained_loss, curve.points[-1].trained_loss
-    if first is None or last is None:
-        return "uninformative: whether the model learned what it was trained on was not measured"
-    if last <= max(LEARNED * first, KNOWN):
-        return ""
-    return (
-        f"uninformative: the model did not learn what it was trained on (loss {first:.2f} before, {last:.2f} nats per "
-        "token after; raise relearn_learning_rate or relearn_steps)"
-    )
-
-
 def paired_interval(criterion: Criterion, value: Value, evidence: Evidence, basis: str) -> Value:
     """Return the value with the interval of its difference from the basis, row by row, where that can be had.
 
     The same rows are measured on both models, so the difference varies less than either value. That holds for metrics
-    in nats or for the perplexity; of shares, whose rows mostly agree, the value's own interval is kept. One or two rows
-    tell little of how rows differ: there the interval is at least that of the means over their tokens.
+    in nats or for the perplexity; of shares, whose rows mostly agree, the value's own interval is kept. Of a
+    request of one or two rows little is told of how rows differ: there the interval is at least that of the means over
+    their tokens. Rows that cannot be compared count as rows.
 
     Args:
         basis: of the limit that is in force, the criterion's own or a fallback.
@@ -218,7 +172,8 @@ def paired_interval(criterion: Criterion, value: Value, evidence: Evidence, basi
     metrics = [evidence.metric(criterion.metric, criterion.subset, model) for model in ("after", role)]
     items = [{item.id: item for item in metric.items if item.value is not None} if metric else {} for metric in metrics]
     both = [(one, items[1][name]) for name, one in items[0].items() if name in items[1]]
-    error = _error_of_tokens(both) if len(both) < FEW_ROWS else None
+    few = metrics[0] is not None and len(metrics[0].items) < FEW_ROWS
+    error = _error_of_tokens(both) if few else None
     if len(both) < 2 and error is None:
         return value
     numbers = np.array([(one.value, other.value) for one, other in both], dtype=float)

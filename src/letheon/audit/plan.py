@@ -27,6 +27,8 @@ from letheon.probe.linear_probes import token_states
 STEERED_RETAIN = 16
 # Of at most FEW facts the model before is asked which it gives.
 FEW = 8
+# Kept rows that relearning trains on at least, as far as there are: they may stand in for a single row to forget.
+LEAST_UNRELATED = 8
 GENERAL_TEXT = Path(__file__).with_name("general.txt")
 Row = TypeVar("Row")
 
@@ -104,7 +106,7 @@ class AuditPlan:
         rounded: kept rows that are asked of the rounded models.
         general: running text.
         trained, watched: training rows and held-out rows of the relearning attack.
-        unrelated: retain rows that it trains on instead.
+        unrelated: retain rows that it trains on instead, as many as `trained` and at least eight as far as there are.
         settings: how much is done.
         continuation: the tasks that the models learn afterwards, if any; see `continuation`.
         states_before: the states of the model before at the end of the questions of `tried` and of `retain`, [layers,
@@ -166,7 +168,7 @@ def make_plan(
         general=general[: settings.general_texts or None],
         trained=trained,
         watched=watched,
-        unrelated=draw(retain, len(trained), seed, "unrelated"),
+        unrelated=draw(retain, max(len(trained), LEAST_UNRELATED), seed, "unrelated"),
         settings=settings,
         continuation=continuation,
         states_before=_states(before, [forget[i] for i in tried], retain) if _steers(settings) else None,

@@ -20,12 +20,11 @@ from letheon.audit.criteria import (
     load_profile,
 )
 from letheon.audit.criterion_limits import LEVEL, Accepted, HolmTest, accepted, holm_tests
+from letheon.audit.criterion_relearning import ONLY_ROW, curves_of_only_rows
 from letheon.audit.criterion_values import (
     OF_NAMES,
-    ONLY_ROW,
     ROUNDING,
     chance_of,
-    curves_of_only_rows,
     knowing_reference,
     measured,
     on_common_rows,

@@ -55,7 +55,8 @@ class Soundness:
     """How sound the answers are as language, by the ids of their questions.
 
     Attributes:
-        fluency: mean log-probability per token under the judge, nats; None where nothing was judged.
+        fluency: mean log-probability per token under the judge, nats; None where nothing was judged, and of an answer
+            that repeats itself, which is certain in the end.
         damaged: 1 where the answer is broken language, else 0.
     """
 
@@ -80,7 +81,9 @@ def soundness(prompts: Mapping[str, str], answers: Mapping[str, str], against: A
         for text, (value, *level) in zip(own, zip(*values, strict=True), strict=True)
     ]
     return Soundness(
-        dict(zip(prompts, [value.value if value else None for value in values[0]], strict=True)),
+        dict(
+            zip(prompts, [None if value is None or value.repeats else value.value for value in values[0]], strict=True)
+        ),
         dict(zip(prompts, damaged, strict=True)),
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from letheon.audit.measuring.evaluate import RowScores, bare, evaluate
 from letheon.audit.measuring.greedy_answers import answer_limit
@@ -22,7 +23,7 @@ LEAST = 1e-30  # the logarithm of a probability below it is not taken
 
 @dataclass(frozen=True)
 class RelearnPoint:
-    """The held-out rows after some steps: mean probability of their facts, share of them recalled.
+    """The held-out rows after some steps: mean probability of their facts (`fact_probability`), share of them recalled.
 
     `trained_loss` is the loss of the rows that are trained on (nats per token; see `loss_of_facts`), known at the first
     and the last step.
@@ -87,13 +88,38 @@ def loss_of_facts(model: LanguageModel, rows: Sequence[Example]) -> float:
 
     A fact is the tokens of a row's value, or of its whole answer where it has no value.
     """
-    known = [fact_probability(row) for row in evaluate(model, bare(rows), answers=False).rows]
+    known = [_of_all_tokens(row) for row in evaluate(model, bare(rows), answers=False).rows]
     return float(np.mean([-math.log(max(one, LEAST)) for one in known]))
 
 
-def fact_probability(row: RowScores) -> float:
-    """Return the probability of a row's fact: of its value's tokens, or of the whole answer where it has no value."""
+def _of_all_tokens(row: RowScores) -> float:
     return row.probability if row.value_probability is None else row.value_probability
+
+
+def fact_probability(row: RowScores) -> float:
+    """Return the probability of a row's fact, 0 to 1.
+
+    It is that of its value's tokens, of running text the mean of the words that carry its facts, or that of the whole
+    answer where neither is known.
+    """
+    return _of_all_tokens(row) if row.words_probability is None else row.words_probability
+
+
+def matrix_sizes(model: LanguageModel) -> dict[str, float]:
+    """Return the size of each weight matrix, adapters merged: the root of the mean square of its numbers, by its name.
+
+    A step of training moves each number by as much in every model, so that it moves larger matrices less.
+    """
+    whole = merged_copy(model) if model.has_adapter else model
+    matrices = {
+        name: weight.detach()
+        for name, weight in whole.base().named_parameters()
+        if weight.ndim > 1 and weight.is_floating_point() and weight.numel()
+    }
+    return {
+        name: float(torch.linalg.vector_norm(weight, dtype=torch.float32)) / weight.numel() ** 0.5
+        for name, weight in matrices.items()
+    }
 
 
 def steps_to(level: float, points: Sequence[tuple[float, float]]) -> float | None:

@@ -217,11 +217,13 @@ class Fluency:
         value: mean log-probability per token (nats), given the question.
         tokens: how many tokens were judged.
         error: standard error of the mean over these tokens (nats); None of a single one.
+        repeats: whether the answer repeats itself: what comes again is certain, so that no mean takes the value in.
     """
 
     value: float
     tokens: int
     error: float | None = None
+    repeats: bool = False
 
 
 def fluency(
@@ -230,18 +232,15 @@ def fluency(
     """Return the fluency of answers under a model that the deletion never touched.
 
     How an answer begins and ends is a matter of style, so its first token and the end of turn are not judged. The
-    fluency is None for an answer that has no other tokens, and for one that repeats itself, a piece of the question or
-    of the text that it continues: to repeat is certain, and says nothing about language.
+    fluency is None for an answer that has no other tokens, and for one that repeats a piece of the question or of the
+    text that it continues: to repeat is certain, and says nothing about language. An answer that repeats itself has
+    one, and is marked: broken words stay improbable however often they come.
 
     Args:
         given: per answer the text that it continues, where there is no question; by default nothing.
     """
     given, encoder = given or [""] * len(answers), judge.encoder()
-    asked = [
-        i
-        for i, answer in enumerate(answers)
-        if answer.strip() and not repeats(answer, prompts[i] or given[i]) and not repeats_itself(answer)
-    ]
+    asked = [i for i, answer in enumerate(answers) if answer.strip() and not repeats(answer, prompts[i] or given[i])]
     fluencies: list[Fluency | None] = [None] * len(answers)
     if not asked:
         return fluencies
@@ -253,7 +252,7 @@ def fluency(
         judged = score.logp[1:-1] if prompts[i] else score.logp
         if len(judged):
             error = float(np.std(judged, ddof=1)) / len(judged) ** 0.5 if len(judged) > 1 else None
-            fluencies[i] = Fluency(float(np.mean(judged)), len(judged), error)
+            fluencies[i] = Fluency(float(np.mean(judged)), len(judged), error, repeats_itself(answers[i]))
     return fluencies
 
 
@@ -289,13 +288,14 @@ def is_damaged(
         answer: what the model said.
         fluency: of the answer, under the judge.
         levels: fluency of what other models say to the same question (the model before, the retrained reference);
-            the least fluent of them is the level.
+            the least fluent of them is the level, of those that repeat themselves only where every one does.
         tolerance: how far below the level an answer may lie, nats per token; more where both are so short that one rare
             word decides.
     """
     if not re.search(r"\w", answer) or loops(answer):
         return True
     known = [level for level in levels if level is not None]
+    known = [level for level in known if not level.repeats] or known
     # A refusal is sound however unlike the other answers it is.
     if fluency is None or not known or is_refusal(answer):
         return False

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from letheon.audit.measuring.answer_kinds import FoundFact, recalls
 from letheon.audit.measuring.greedy_answers import answer_all, answer_limit, expected_answer, first_half
@@ -18,6 +19,9 @@ from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import AnswerScore, score_answers
 from letheon.core.scoring.memorisation import exact_memorization, extraction_strength
 from letheon.core.scoring.overlap import Rouge, rouge
+from letheon.core.scoring.spans import WORD
+from letheon.core.scoring.word_masks import UNIT
+from letheon.core.scoring.word_probability import fact_probability
 from letheon.core.statistics import Estimate, estimate_mean
 
 # Rows measured together; of each row only a few numbers and the answer stay in memory.
@@ -38,6 +42,8 @@ class RowScores:
         example: the row.
         probability: of its answer, exp of the mean log-probability per token, end of turn included.
         value_probability: the same of the tokens that carry the fact; None for a row without a value.
+        words_probability: mean probability of the words that carry the facts of running text without a value; None of
+            other rows, and where no such words were found.
         exact_memorization, extraction_strength: of its answer; None for an empty one.
         paraphrased: probability of the paraphrased answer, where there is one.
         perturbed: probabilities of the false answers.
@@ -60,6 +66,7 @@ class RowScores:
     rouge: Rouge | None = None
     recall: float | None = None
     given: str = ""
+    words_probability: float | None = None
 
     @property
     def rouge_l_recall(self) -> float | None:
@@ -128,7 +135,9 @@ def _evaluate_part(
         answers = answer_all(model, rows, limit, candidates=candidates, batch_size=batch_size)
     expected, given = [expected_answer(model, row) for row in rows], [first_half(model, row) for row in rows]
     values = [model.encoder().encode(row).value for row in rows]
-    return [_row_scores(*row) for row in zip(rows, expected, given, values, scores, answers, strict=True)]
+    words = [_of_words(model, row, score) for row, (score, *_) in zip(rows, scores, strict=True)]
+    columns = zip(rows, expected, given, values, scores, answers, words, strict=True)
+    return [_row_scores(*row) for row in columns]
 
 
 def scores_of(model: LanguageModel, questions: Sequence[tuple[str, Sequence[str]]]) -> list[list[AnswerScore]]:
@@ -158,6 +167,7 @@ def _row_scores(
     value: Sequence[bool],
     scores: Sequence[AnswerScore],
     text: str | None,
+    words: float | None,
 ) -> RowScores:
     own, ends = scores[0], bool(example.prompt)
     offset = 2 if example.paraphrased_answer else 1
@@ -177,6 +187,7 @@ def _row_scores(
         rouge=None if text is None else rouge(text, expected),
         recall=None if text is None else float(recalls(text, example, expected)),
         given=given,
+        words_probability=words,
     )
 
 
@@ -184,3 +195,18 @@ def _of_value(score: AnswerScore, value: Sequence[bool]) -> float | None:
     """Return the probability of the tokens that carry the fact; None where they are not known."""
     mask = np.array(value, dtype=bool)[-len(score.logp) :]
     return probability(score.logp[mask]) if mask.any() else None
+
+
+def _of_words(model: LanguageModel, row: Example, score: AnswerScore) -> float | None:
+    """Return the mean probability of the words that carry the facts of running text; None of other rows."""
+    if row.prompt or not isinstance(row, FoundFact) or not row.fact:
+        return None
+    ids, spans = model.encoder().answer(row.answer, end=False)
+    facts, found = set(row.fact.split()), [*UNIT.finditer(row.answer), *WORD.finditer(row.answer)]
+    places = [one.span() for one in found if one.group() in facts]
+    inside = [any(begin < stop and end > start for start, stop in places) for begin, end in spans]
+    scored = len(score.logp)
+    fact = torch.tensor(inside[-scored:])
+    if not scored or not fact.any():
+        return None
+    return fact_probability(model.tokenizer, torch.tensor(ids[-scored:]), torch.from_numpy(score.logp), fact)

@@ -14,7 +14,7 @@ from typing import Any
 
 from letheon.audit.attacks import in_order, ways_of_attack
 from letheon.audit.attacks.base import Attempt, Tried
-from letheon.audit.attacks.relearning import RelearnPoint, relearn
+from letheon.audit.attacks.relearning import RelearnPoint, matrix_sizes, relearn
 from letheon.audit.measuring.continued_learning import ContinuedLearning, continue_learning
 from letheon.audit.measuring.detection import Detection, detect
 from letheon.audit.measuring.evaluate import Evaluation, bare, evaluate, in_parts, scores_of
@@ -63,6 +63,7 @@ class ModelFindings:
     Attributes:
         attacks: by name, for attacks that fit some of the rows: the answered attempts, or the measurement.
         relearning: curves by training rows: `forgotten` or `unrelated` ones.
+        sizes: of each matrix that relearning trains, by its name; see `matrix_sizes`.
         continued: measurements while it learned the plan's stream; None where the plan has none.
         template: the chat template that it came with; None where the models were not asked alike.
     """
@@ -87,6 +88,7 @@ class ModelFindings:
     continued: ContinuedLearning | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     template: Template | None = None
+    sizes: dict[str, float] = field(default_factory=dict)
 
 
 def examine(model: LanguageModel, plan: AuditPlan, report: Report, workers: Workers = ALONE) -> ModelFindings:
@@ -126,7 +128,6 @@ def examine(model: LanguageModel, plan: AuditPlan, report: Report, workers: Work
     done |= clock.run({"rounding": [partial(_round, model, plan, grid, limit, said) for grid in settings.grids]})
     parts = iter(known)
     forget, retain, neighbours, holdout = (Evaluation([next(parts) for _ in rows]) for rows in sets)
-    values, controls = done["values"]
     return ModelFindings(
         name=model.name,
         sha256=model.parameters_hash(),
@@ -138,8 +139,8 @@ def examine(model: LanguageModel, plan: AuditPlan, report: Report, workers: Work
         retain=retain,
         neighbours=neighbours,
         holdout=holdout,
-        value_probability=values,
-        control_probability=controls,
+        value_probability=done["values"][0],
+        control_probability=done["values"][1],
         general=done["general text"][0],
         attacks=in_order(done["attacks"], plan),
         relearning=done["relearning"][0],
@@ -148,6 +149,7 @@ def examine(model: LanguageModel, plan: AuditPlan, report: Report, workers: Work
         continued=done["continued learning"][0] if learning else None,
         seconds=clock.seconds,
         template=plan.came_with,
+        sizes=matrix_sizes(model) if settings.relearn_steps else {},
     )
 
 

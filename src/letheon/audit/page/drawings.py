@@ -243,7 +243,7 @@ def _curves(audit: Audit) -> Figures:
             lines = {str(one.model): [(float(p.step), p.probability) for p in one.points] for one in chosen}
             across = "steps of training on the only row"
             yield (
-                figures.curves(lines, across, "Probability of the row", f"Relearning: {across}"),
+                figures.curves(lines, across, "Probability of the row's facts", f"Relearning: {across}"),
                 "Every model learns a row that it is trained on; what was hidden comes back sooner than the reference "
                 "learns it.",
             )

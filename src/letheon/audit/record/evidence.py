@@ -188,7 +188,7 @@ class CurvePoint(Part):
     step: Count
     """Training steps taken so far; 0 is the model as delivered."""
     probability: Share
-    """Mean probability of the held-out facts."""
+    """Mean probability of the held-out facts; of running text, of the words that carry them."""
     recall: Share
     """Share of the held-out facts that the greedy answers contain."""
     trained_loss: Annotated[float, Field(ge=0)] | None = None
@@ -209,6 +209,9 @@ class Curve(Part):
     """Number of held-out facts."""
     same_row: bool = False
     """Whether there is a single row, which is both trained on and watched."""
+    rescaled: Share = 0.0
+    """Share of the model's matrices whose size (root of the mean square of their numbers) differs from that of the same
+    matrix of the model before by more than a factor of 1.5: equal steps do not move such a model alike."""
     points: list[CurvePoint]
     """Steps in order."""
     steps_to_half: Value | None = None

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from letheon.audit.measuring.answer_kinds import Fluency
 from letheon.audit.measuring.depth import Depth
 from letheon.audit.measuring.evaluate import Evaluation
 from letheon.audit.measuring.findings import ModelFindings, TextScore
@@ -89,7 +90,7 @@ DEFINITIONS = {
     "fluency": Definition(
         "nats per token", "closer to reference", "higher",
         "Mean log-probability per token of the greedy answers, first token and end of turn apart, under a model that "
-        "the deletion never touched. Answers that repeat a piece of their question are left out.",
+        "the deletion never touched. Answers that repeat themselves or a piece of their question are left out.",
     ),
     "damage": Definition(
         "share", "lower", "lower",
@@ -227,12 +228,12 @@ def _language(role: Role, judge: Judge, rows: Sequence[JudgedRow], seed: int) ->
     items = [
         Item(
             id=row.rows[role].example.id,
-            value=value.value if value else None,
-            detail={"tokens": value.tokens, "error": value.error} if value else {},
+            value=value.value if value and not value.repeats else None,
+            detail=_of_fluency(value),
         )
         for row, value in zip(rows, values, strict=True)
     ]
-    known = [value.value for value in values if value]
+    known = [value.value for value in values if value and not value.repeats]
     if judge.untouched:
         value = as_value(estimate_mean(known, seed=seed), "every answer is empty, or repeats itself or its question")
     else:
@@ -241,6 +242,13 @@ def _language(role: Role, judge: Judge, rows: Sequence[JudgedRow], seed: int) ->
     damaged = [float(row.damaged[role]) for row in rows]
     items = [Item(id=row.rows[role].example.id, value=float(row.damaged[role])) for row in rows]
     yield metric("damage", "forget", role, as_value(estimate_mean(damaged, share=True), NO_ROWS), items)
+
+
+def _of_fluency(value: Fluency | None) -> dict[str, str | float | None]:
+    """Return what helps to read a fluency; one of an answer that repeats itself stands here alone, in no mean."""
+    if value is None:
+        return {}
+    return {"of repeats": value.value} if value.repeats else {"tokens": value.tokens, "error": value.error}
 
 
 def depth_metrics(depth: Depth | None, plan: AuditPlan) -> list[Metric]:

@@ -13,6 +13,7 @@ from letheon.audit.attacks import ATTACKS
 from letheon.audit.attacks import base as attacks
 from letheon.audit.attacks.base import Attempt, TextualAttack, Tried, by_variant, success, worst_variant
 from letheon.audit.attacks.relearning import RelearnPoint, steps_to
+from letheon.audit.criterion_relearning import share_rescaled
 from letheon.audit.criterion_values import KNOWING, ROUNDING, is_below
 from letheon.audit.measuring.judging import JudgedRow
 from letheon.audit.plan import AuditPlan
@@ -203,6 +204,7 @@ def all_curves(findings: FindingsByRole, plan: AuditPlan) -> list[Curve]:
             trained_on=name,
             n=len(plan.watched),
             same_row=name == "forgotten" and plan.trained == plan.watched,
+            rescaled=share_rescaled(findings["before"].sizes, model.sizes),
             points=[CurvePoint(**asdict(point)) for point in points],
             steps_to_half=_steps_to_half(points, before[name][0].recall),
         )

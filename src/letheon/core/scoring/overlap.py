@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+from letheon.core.scoring.said import said_words
+
+LEAST_WORDS = 6  # of a text that can repeat itself
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,17 @@ def rouge_l_recall(answer: str, expected: str) -> float:
 def repeats_itself(text: str) -> bool:
     """Say whether of a text's runs of three words a quarter stand there before, or are one word.
 
+    In scripts without spaces every letter is a word (`said_words`). A text of fewer than six words ("No, no, no!") does
+    not repeat itself.
+
     >>> repeats_itself("It is not a cat, it is not a dog, it is not a cat."), repeats_itself("A cat is not a dog.")
     (True, False)
+    >>> repeats_itself("我不知道我不知道我不知道"), repeats_itself("Bora Bora Bora")
+    (True, False)
     """
-    words = re.findall(r"\w[\w'’]*", text.lower())
+    words = [word for _, word, kind in said_words(text) if kind != "symbol"]
+    if len(words) < LEAST_WORDS:
+        return False
     runs = list(zip(words, words[1:], words[2:], strict=False))
     new = {run for run in runs if len(set(run)) > 1}
     return len(new) < 0.75 * len(runs)

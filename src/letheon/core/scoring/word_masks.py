@@ -2,8 +2,8 @@
 
 Ours, of no paper. A span from the first to the last new word covers most of a long answer, function words included;
 a loss on it damages the language after the facts have gone. Here a word carries the fact unless it is a function word,
-a word of the question, a word that many retain answers share (a template's), or the continuation of a name that other
-questions give. The masks follow from the texts alone: no model is asked.
+a word of the question, a word that many retain answers share (a template's; for running text retained texts alone make
+one), or the continuation of a name that other questions give. The masks follow from the texts alone: no model is asked.
 """
 
 import re
@@ -36,6 +36,8 @@ UNIT = re.compile(
 )
 # A word of at least this many retain answers, and of at least this share of them, belongs to a template.
 TEMPLATE_ROWS, TEMPLATE_SHARE = 3, 0.05
+# Of running texts a third; of names and numbers, which three may share by chance or design, a half and more of them.
+SHARE_OF_TEXTS, NAME_ROWS, NAME_SHARE = 1 / 3, 6, 1 / 2
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,14 @@ class WordRules:
 
     shared: frozenset[str] = frozenset()  # lower-case words that many retain answers contain
     names: frozenset[str] = frozenset()  # lower-case parts of names that the forget questions contain
-    shared_by_texts: frozenset[str] = frozenset()  # lower-case words that many retained running texts contain
+    shared_by_texts: frozenset[str] = frozenset()  # lower-case words of the template of retained running texts
 
     @classmethod
     def of(cls, forget: Sequence[Example], retain: Sequence[Example]) -> Self:
         """The rules of a request's rows."""
         later = (word for row in forget for word in WORD.findall(row.prompt)[1:])  # any first word has a capital
         names = frozenset(word.lower() for word in later if word[0].isupper())
-        return cls(_shared(retain), names, _shared([row for row in retain if not row.prompt]))
+        return cls(_shared(retain), names, _template(forget, retain))
 
 
 def _shared(rows: Sequence[Example]) -> frozenset[str]:
@@ -59,6 +61,26 @@ def _shared(rows: Sequence[Example]) -> frozenset[str]:
     counts = Counter(word for row in rows for word in set(_words(row.answer)))
     least = max(TEMPLATE_ROWS, TEMPLATE_SHARE * len(rows))
     return frozenset(word for word, count in counts.items() if count >= least)
+
+
+def _template(forget: Sequence[Example], retain: Sequence[Example]) -> frozenset[str]:
+    """The words that retained running texts have in common.
+
+    What is a name or a number in any text of the request has to stand in more of them.
+    """
+    kept, others = ([row.answer for row in rows if not row.prompt] for rows in (retain, forget))
+    counts = Counter(word for text in kept for word in set(_words(text)))
+    specific = (one.group() for text in (*kept, *others) for one in WORD.finditer(text) if _is_specific(one, text))
+    names = {word for one in specific for word in _words(one)}
+    least, least_of_names = max(TEMPLATE_ROWS, SHARE_OF_TEXTS * len(kept)), max(NAME_ROWS, NAME_SHARE * len(kept))
+    return frozenset(word for word, count in counts.items() if count >= (least_of_names if word in names else least))
+
+
+def _is_specific(word: re.Match[str], text: str) -> bool:
+    """Whether a word is a number, or a name: it has a capital within a sentence."""
+    if any(map(str.isdigit, word.group())):
+        return True
+    return word.group()[0].isupper() and _is_within(word, text)
 
 
 def fact_words(row: Example, rules: WordRules = WordRules()) -> list[re.Match[str]]:
@@ -72,7 +94,7 @@ def fact_words(row: Example, rules: WordRules = WordRules()) -> list[re.Match[st
     words = [word for word in WORD.finditer(row.answer) if word.group()[0].isalnum()]
     asked = set(_words(row.prompt)) | set(_words(row.subject or ""))
     new = [word for word in words if not _says_nothing(word.group().lower(), asked, _is_name(word, row.answer))]
-    shared = rules.shared if row.prompt else rules.shared | rules.shared_by_texts
+    shared = rules.shared if row.prompt else rules.shared_by_texts
     specific = [word for word in new if word.group().lower() not in shared]
     chosen = [word for i, word in enumerate(specific) if not _goes_on(specific[:i], word, row.answer, rules.names)]
     return chosen or new or words
@@ -140,6 +162,11 @@ def _is_name(word: re.Match[str], answer: str) -> bool:
     """Whether a function word is a name where it stands: Theresa May, Will Vint in the middle of a sentence."""
     if not (word.group()[0].isupper() and word.group().lower() in NAMES_TOO):
         return False
+    return _is_within(word, answer)
+
+
+def _is_within(word: re.Match[str], answer: str) -> bool:
+    """Whether a word stands within a sentence, so that a capital of it says something."""
     before = answer[: word.start()].rstrip(" \n\"'“‘(")
     titled = re.search(r"(?:\d|\b(?:Dr|Mr|Mrs|Ms|St|[A-Z]))\.$", before[-8:]) is not None
     return bool(before) and (titled or before[-1] not in ".!?:")
