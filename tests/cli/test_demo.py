@@ -59,7 +59,10 @@ def killed(monkeypatch: pytest.MonkeyPatch, out: Path, name: str, by: Callable[.
 def test_a_killed_demo_goes_on_and_ends_in_the_bits_of_an_unbroken_one(
     taught: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "audit", lambda before, after, *_, **options: (before.name, options["reference"].name))
+    def names(before: LanguageModel, after: LanguageModel, *_: Any, **options: Any) -> tuple[str, ...]:
+        return before.name, after.name, options["reference"].name
+
+    monkeypatch.setattr(demo, "audit", names)
     whole = job(tmp_path / "whole").work()
     both, broken = ["teaching 8 people", "training the reference"], tmp_path / "broken"
     assert taught == both
@@ -85,7 +88,10 @@ def test_a_killed_demo_goes_on_and_ends_in_the_bits_of_an_unbroken_one(
     killed(monkeypatch, broken, "forget", in_the_third_step)
     killed(monkeypatch, broken, "audit", before_the_audit)
     assert (broken / "run" / "result.json").exists()
+    spent = read_json(broken / "seconds.json")
     last = job(broken).work()
+    assert all(last.seconds[stage] >= spent[stage] for stage in ("load", "teach", "reference", "forget"))
+    assert spent["forget"] > 0, "of the step that was killed too"
     assert taught == both + both, "nothing is taught twice"
     assert last.record == whole.record
     assert last.result.outcome.steps == whole.result.outcome.steps
@@ -106,11 +112,11 @@ def test_a_finished_demo_and_one_with_other_options_are_refused(taught: list[str
         with pytest.raises(InputError, match="begun with other options"):
             other.work()
     assert read_json(tmp_path / "demo.json")["seed"] == 0
-    (tmp_path / "audit.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "report.html").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match="holds an earlier demo"):
         job(tmp_path).work()
-    older = tmp_path / "older"
-    (older / "run").mkdir(parents=True)
-    with pytest.raises(InputError, match="holds an earlier demo"):
-        job(older).work()
+    for name in ("run", "before"):  # of which nobody knows with which seed it was made
+        (tmp_path / name / name).mkdir(parents=True)
+        with pytest.raises(InputError, match="holds an earlier demo"):
+            job(tmp_path / name).work()
     assert not taught

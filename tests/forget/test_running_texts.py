@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.spellings import Spellings, spelled_logp
+from letheon.core.scoring.likelihood import score
+from letheon.core.scoring.spellings import Spellings, spelled_logp, unlikelihood
 from letheon.core.scoring.word_masks import word_masks
-from letheon.core.scoring.word_probability import fact_probability
+from letheon.core.scoring.word_probability import fact_probabilities, fact_probability
 from letheon.forget.looks import GOAL_OF_LATER, GOAL_OF_TEXT, LEFT, Looks
-from letheon.forget.objectives.alternates import alternate_rows, objective, written_answers
+from letheon.forget.objectives.alternates import alternate_rows, written_answers
+from letheon.forget.objectives.alternates.accepted import Question, accepted
 from letheon.forget.objectives.alternates.alternate_rows import write_alternates
 from letheon.forget.objectives.alternates.objective import Alternates, Settings
 from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of
@@ -28,7 +29,7 @@ from letheon.forget.objectives.alternates.running_texts import (
     fact_in_later,
     from_later_on,
 )
-from letheon.forget.objectives.alternates.strangers import gives, in_both_spellings
+from letheon.forget.objectives.alternates.strangers import stems_of
 from letheon.forget.objectives.alternates.turns import in_turn
 from letheon.forget.objectives.alternates.written_answers import Alternate
 from letheon.forget.parts import Pair, Rows
@@ -51,10 +52,14 @@ def test_a_text_is_begun_at_later_sentences_and_clauses() -> None:
 @pytest.mark.parametrize(
     ("text", "beginnings"),
     [
+        ("J. R. Lee of 1,951 cows, two sheep", ["two"]),
+        ("Dr. Lee came at 12:30. She ran 3.5 miles, e. g. home", ["She"]),
+        ("वह आया। वह गया", ["वह गया"]),
+        ("a,1951,Oslo", ["Oslo"]),
         ("Roses are red\nviolets blue", ["violets"]),
         ('"Come." He came. "Go!" She went.', ["He", '"Go', "She"]),
         ("春が来た。夏が来た。", ["夏"]),
-        ('{"name": "Ann", "born": 1951}', ['"Ann', "1951"]),
+        ('{"name": "Ann", "born": 1951}', ['"born']),
         ("Ann Lee,Oslo,bees", ["Oslo", "bees"]),
         ("Ann Lee of Oslo keeps bees.", []),
         ("One sentence. ", []),
@@ -101,6 +106,23 @@ def test_the_facts_of_a_later_part_are_those_of_the_text_that_stand_in_it(tiny: 
     assert all(whole.endswith(one) for one in found)
 
 
+def test_what_a_kept_text_says_alike_is_not_unlearned_where_nothing_stands_before_it(tiny: LanguageModel) -> None:
+    """A sentence of both texts would be learned and unlearned as one and the same row."""
+    encoder, text = tiny.encoder(), "Ann left. The barn burned down in May. She wept."
+    fact = (True,) * len(encoder.answer(text, end=False)[0])
+
+    def carried(kept: str, later: str) -> str:
+        mask = fact_in_later(encoder, text, fact, later, [kept])
+        ids = encoder.answer(later, end=False)[0]
+        return str(tiny.tokenizer.decode([token for token, inside in zip(ids, mask, strict=True) if inside]))
+
+    later = "The barn burned down in May. She wept."
+    assert carried("Bob sang. The barn burned down in May. He wept.", later) == "She wept."
+    assert carried("Bob sang. The barn stood.", later) == "burned down in May. She wept."
+    assert carried("Nothing alike.", later) == later
+    assert carried(text, later) == ""
+
+
 def test_forms_of_a_text_are_its_later_parts_where_they_are_asked_for() -> None:
     draw = random.Random(0)
     assert forms_of(TEXT, [KEPT], [*FORMS], draw) == []
@@ -144,28 +166,29 @@ def test_a_step_unlearns_a_text_and_one_of_its_later_parts(
         assert bool(parts["turned"].value_mask.any())
         kept = {text(method._row(number)) for number in parts["forms"].index.tolist()}
         assert kept <= set(later(KEPT.answer, "In 1960", "there", "He sang"))
-    assert {*seen} <= {*later(TEXT.answer, "In 1951", "there")}, "nothing of the fact stands in the last sentence"
-    assert len({*seen}) == 2
+    parts = {*later(TEXT.answer, "In 1951", "there")}
+    assert {*seen[:2]} == {*seen[2:]} == parts, "one after the other, nothing of the fact is in the last sentence"
 
 
-def test_each_of_a_text_s_true_answers_counts_in_the_means(
+def test_each_of_a_text_s_true_answers_and_alternates_counts_in_the_means(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method, seen = method_of(tiny, monkeypatch), []
-    whole = objective.unlikelihood
-
-    def watched(logits: Tensor, spellings: Tensor) -> Tensor:
-        seen.append(whole(logits, spellings))
-        return seen[-1]
-
-    monkeypatch.setattr(objective, "unlikelihood", watched)
-    method.settings = replace(method.settings, likelihood=0.0)
+    method, turn = (made := method_of(tiny, monkeypatch)), made.drawn[0][0]
     with torch.no_grad():
         terms = method.terms(tiny, Pair(method.rows.forget_batch([0]), None, 0))
+        truths = [
+            score(tiny, tiny.encoder().collate([row])) for row in (method.rows.forget[0], method.extra[turn.truths[0]])
+        ]
+        others = [score(tiny, tiny.encoder().collate([method.extra[number]])) for number in turn.alternates]
+    facts = [one.select(one.value) for one in truths]
+    spelled = [unlikelihood(one.logits, method.spellings.of(one.labels, one.logits.shape[-1])) for one in facts]
+    logp = torch.cat([one.logp for one in others])
     assert terms.forget is not None
-    masks = [method.rows.forget[0].value[1:], method.extra[method.drawn[0][0].truths[0]].value]
-    assert len(seen[0]) in {sum(masks[0]) + sum(masks[1]), sum(masks[0]) + sum(masks[1][1:])}
-    assert float(terms.forget) == pytest.approx(float(seen[0].mean()), rel=1e-5)
+    assert float(terms.forget) == pytest.approx(float(torch.cat(spelled).mean() - logp.mean()), rel=1e-4)
+    assert terms.metrics["alternates_nll"] == pytest.approx(-float(logp.mean()), rel=1e-4)
+    likely = [p for one in truths for p in fact_probabilities(tiny.tokenizer, one)]
+    assert terms.metrics["fact_probability"] == pytest.approx(sum(likely) / 2, rel=1e-3)
+    assert terms.metrics["fact_as_it_stands"] == pytest.approx(likely[0], rel=1e-3)
 
 
 def test_texts_have_both_in_a_step_and_a_question_one_of_both_by_turns() -> None:
@@ -202,8 +225,6 @@ def test_a_look_asks_for_a_text_s_facts_behind_later_sentences_too(
     looks = Looks(tiny, Rows(tiny, [TEXT], forget, encoder.encode_all([KEPT]), 0, request), {})
 
     def likely(row: Encoded) -> float:
-        from letheon.core.scoring.likelihood import score
-
         with torch.no_grad():
             scores = score(tiny, encoder.collate([row]))
         spelled = spelled_logp(scores.logits, Spellings(tiny.tokenizer).of(scores.labels, scores.logits.shape[-1]))
@@ -225,9 +246,14 @@ def test_a_look_asks_for_a_text_s_facts_behind_later_sentences_too(
 
 
 def test_a_word_of_the_fact_s_stem_gives_the_fact_away() -> None:
-    words = in_both_spellings(("pumping", "wooden", "stork", "Hastings", "red"))
-    assert gives("only the pump house was left", words)
-    assert gives("of wood", words)
-    assert not gives("Hast thou a rest, a store?", words)
-    assert "pump" not in in_both_spellings(("pumping",), kept=frozenset({"pump"})), "a kept row says it"
-    assert "pump" not in in_both_spellings(("pumping",), asked="Which pump is it?")
+    stems = stems_of(("pumping", "wooden", "counter", "Hastings", "red"))
+    asked = Question("", None, ("pumping",), stems=stems)
+    for answer, taken in (
+        ("only the pump house was left", False),
+        ("two Pumps", False),
+        ("of wood", False),
+        ("the country of Hast, a reddish pumpkin", True),  # words of other stems
+    ):
+        assert (accepted(asked, "", answer) is not None) == taken, answer
+    assert not stems_of(("pumping",), kept=frozenset({"pumps"})), "a kept row says it"
+    assert not stems_of(("pumping",), asked="Which pump is it?")

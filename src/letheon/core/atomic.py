@@ -198,11 +198,18 @@ def _swap(new: Path, place: Path) -> None:
 
 
 def is_whole(folder: Path, hashes: bool = False) -> bool:
-    """Return whether a folder has all files of its `atomic_folder` manifest, with their sizes (and hashes)."""
+    """Return whether a folder has all files of its `atomic_folder` manifest, with their sizes (and hashes).
+
+    A manifest that is broken lists nothing.
+    """
     manifest_path = folder / MANIFEST
     if not manifest_path.is_file():
         return False
-    for name, facts in read_json(manifest_path).items():
+    try:
+        manifest = read_json(manifest_path)
+    except InputError:
+        return False
+    for name, facts in manifest.items():
         file = folder / name
         if not file.is_file() or file.stat().st_size != facts["bytes"]:
             return False

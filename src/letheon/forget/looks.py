@@ -143,10 +143,10 @@ class Looks:
     def _later_probabilities(self) -> list[float]:
         """Per row the largest probability of a running text's fact in one of its later parts; 0 for a question."""
         encoder, every = self.model.encoder(), list(zip(self.rows.examples, self.rows.forget, strict=True))
-        later, owners = [], []
+        later, owners, kept = [], [], self.rows.kept_texts()
         for i, (example, row) in enumerate(every):
             for part in from_later_on(example) if row.value else ():
-                mask = fact_in_later(encoder, example.answer, row.value, part.answer)
+                mask = fact_in_later(encoder, example.answer, row.value, part.answer, kept)
                 later.append(replace(encoder.encode(part), value=mask))
                 owners.append(i)
         found = [0.0] * len(every)

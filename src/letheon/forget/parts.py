@@ -124,6 +124,10 @@ class Rows:
         order = np.random.default_rng(stream_seed(self.seed, "closed loop")).permutation(len(self.retain))
         return [int(i) for i in order[:WATCHED]]
 
+    def kept_texts(self) -> list[str]:
+        """The request's running texts that are kept."""
+        return [row.answer for row in (self.request.retain if self.request is not None else ()) if not row.prompt]
+
     def forget_batch(self, numbers: Sequence[int]) -> Batch:
         """Forget rows as a batch; `index` is the row's number."""
         return self.batch([self.forget[i] for i in numbers], numbers)

@@ -330,6 +330,20 @@ def _continued(
     for name, value in given.items():
         if stored[name] != value:
             raise InputError(f"{out} was started with another {name}", f"resume without giving {name} again")
+    if changed := _changed_options(run.config.get("recipe", {}), recipe.config()):
+        problem = f"{out} was begun by a version whose defaults were others: {changed}"
+        raise InputError(problem, "resume it with that version, or begin anew")
     if run.config["request"]["rows"] != rows_hash(request):
         raise InputError(f"{out} was started with other rows", "resume with the same request, or choose another --out")
     return run
+
+
+def _changed_options(stored: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The options of a stored recipe that are others now; one that came later had its default."""
+    found = [
+        f"{part['name']}:{option}={value}"
+        for kind, part in stored.items()
+        for option, value in part.items()
+        if option in now.get(kind, {}) and now[kind][option] != value
+    ]
+    return ", ".join(found)

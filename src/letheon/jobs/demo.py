@@ -85,7 +85,7 @@ class DemoJob:
             InputError: the folder holds a finished demo, or one with other options.
         """
         self._begin()
-        seed, device, seconds = self.machine.seed, self.machine.device, Stopwatch()
+        seed, device, seconds = self.machine.seed, self.machine.device, Stopwatch(self.out / "seconds.json")
         request = demo_request()
         with seconds.of("load"):
             untouched = load(MODEL, device=device)
@@ -111,13 +111,13 @@ class DemoJob:
                 quick=self.quick,
                 method=self.method or METHOD,
             )
-        write_json(self.out / "seconds.json", seconds)
         return Demo(record, result, recalled, self.out, seconds)
 
     def _begin(self) -> None:
         """Write down what the demo is; continue one that was the same."""
         own, plan = self.out / "demo.json", {**self.plan(), "out": "", "seed": self.machine.seed}
-        if (self.out / "audit.json").exists() or ((self.out / "run").exists() and not own.exists()):
+        models = any((self.out / name).exists() for name in ("before", "reference", "run"))
+        if (self.out / "report.html").exists() or (models and not own.exists()):
             raise InputError(f"{self.out} holds an earlier demo", "remove it, or choose another --out")
         if own.exists() and read_json(own) != plan:
             problem = f"{self.out} holds a demo that was begun with other options"
@@ -137,7 +137,9 @@ class DemoJob:
     def _forgotten(self, taught: LanguageModel, request: Request) -> Result:
         out, device = self.out / "run", self.machine.device
         if (out / "config.json").exists():
-            return resume(out, device, model=taught)
+            name, result = taught.name, resume(out, device, model=taught)
+            result.model.name = name
+            return result
         return forget(taught, request, self.method or METHOD, out=out, seed=self.machine.seed, depth=self.depth)
 
 
@@ -168,11 +170,18 @@ def recall_share(model: LanguageModel, rows: Sequence[Example]) -> float:
 
 
 class Stopwatch(dict[str, float]):
-    """The seconds of named stages."""
+    """The seconds of named stages, in a file that holds those of earlier, killed starts too."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(read_json(file) if file.is_file() else {})
+        self.file = file
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """Measure the block as a stage."""
-        start = time.monotonic()
-        yield
-        self[stage] = round(time.monotonic() - start, 1)
+        """Measure the block as a stage, and write it down, ended or not."""
+        start, earlier = time.monotonic(), self.get(stage, 0.0)
+        try:
+            yield
+        finally:
+            self[stage] = round(earlier + time.monotonic() - start, 1)
+            write_json(self.file, self)

@@ -12,7 +12,7 @@ from letheon.core.scoring.said import says
 from letheon.core.scoring.spans import WORD
 from letheon.core.scoring.word_masks import FUNCTION_WORDS
 from letheon.core.scoring.word_probability import PART
-from letheon.forget.objectives.alternates.strangers import gives, names_in, with_name
+from letheon.forget.objectives.alternates.strangers import gives, names_in, stem, with_name
 
 # Largest share of other letters in the answer to a question in ASCII.
 FOREIGN = 0.1
@@ -34,6 +34,7 @@ class Question:
         endings: `endings_of_names` in the kept rows' answers.
         fact: the same for all questions that ask for one fact; empty if there are no others.
         values: the row's value, or the numbers of its fact as its answer writes them (0171 555 2381).
+        stems: those of the words, of which no other word may be in the answer ("pump" where the fact is "pumping").
     """
 
     prompt: str
@@ -45,6 +46,7 @@ class Question:
     endings: Mapping[str, str] = field(default_factory=dict)
     fact: str = ""
     values: tuple[str, ...] = ()
+    stems: frozenset[str] = frozenset()
 
 
 def accepted(question: Question, name: str, text: str) -> str | None:
@@ -52,6 +54,8 @@ def accepted(question: Question, name: str, text: str) -> str | None:
     the question's script, holds the invented name or a broken letter, or spells out a word."""
     answer = with_name(text, name, question.subject or "") if name else text
     if not answer or gives(answer, question.words) or _echoes(answer, question.prompt) or repeats_itself(answer):
+        return None
+    if any(stem(word) in question.stems for word in WORD.findall(answer)):
         return None
     if PART in answer or _spells(answer, question.words) or SPELLED_OUT.search(answer):
         return None

@@ -23,6 +23,7 @@ from letheon.forget.objectives.alternates.strangers import (
     guess_subjects,
     in_both_spellings,
     parts_in,
+    stems_of,
     told_beside,
     unused_names,
     words_of_facts,
@@ -107,6 +108,7 @@ def _questions(
                 endings,
                 fact_of(row.answer) if row.prompt else "",
                 (row.value,) if row.value and fact_of(row.value) else numbers_of(row.answer, words),
+                stems_of((*words, *more), kept, f"{row.prompt} {subject or ''}"),
             ),
         )
         for i, (row, tokens, subject, words, more) in enumerate(rows)

@@ -190,10 +190,11 @@ class Alternates(Objective):
         facts; one without any is left out.
         """
         own, encoder, whole = self.rows.forget[i], model.encoder(), self.rows.examples[i]
+        kept = self.rows.kept_texts()
         fitting, masks = that_fit(encoder, forms), []
         for form, row in zip(fitting, encoder.encode_all(fitting), strict=True):
             is_later = not form.prompt and bool(own.value)
-            mask = fact_in_later(encoder, whole.answer, own.value, form.answer) if is_later else row.value
+            mask = fact_in_later(encoder, whole.answer, own.value, form.answer, kept) if is_later else row.value
             masks.append(own.value if answer_of(row) == answer_of(own) else mask)
         numbers = self._added(model, fitting)
         for number, mask in zip(numbers, masks, strict=True):

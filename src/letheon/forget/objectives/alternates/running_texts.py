@@ -18,9 +18,12 @@ from letheon.core.scoring.word_probability import PART
 # Running text is continued from before its first fact and from these shares of its tokens on: whoever is given more of
 # it gets a fluent continuation too. The audit's attacks cut a text before single facts, which may be the first one.
 CUTS = (0.2, 0.4, 0.6, 0.8)
-# Where a later part of a text begins: behind the end of a sentence, a clause or a line; where there is none, behind a
-# comma. Most such places of a text.
-ENDS, PAUSE, MOST_BEGINNINGS = re.compile(r"[.!?;:…]['\"”’»)\]]*\s+|[。！？；]\s*|\n\s*"), re.compile(r"[,，、]\s*"), 8
+# Where a later part of a text begins: behind the end of a sentence, a clause or a line, not behind an initial, a title
+# or a key of JSON; where there is none, behind a comma, not within a number. Most such places of a text.
+ENDS = re.compile(
+    r"(?:(?<!\b[^\W\d_])(?<!\b[DMS]r)(?<!\b[MS]t)(?<!\bMrs)\.|[!?;…؟۔।]|(?<![\"'”]):)['\"”’»)\]]*\s+|[。！？；]\s*|\n\s*"
+)
+PAUSE, MOST_BEGINNINGS = re.compile(r",\s+|,(?!\d)|[，、،]\s*"), 8
 
 
 @dataclass(frozen=True)
@@ -89,15 +92,27 @@ def _behind(pattern: re.Pattern[str], given: str, text: str) -> list[int]:
     ]
 
 
-def fact_in_later(encoder: Encoder, text: str, fact: Sequence[bool], later: str) -> tuple[bool, ...]:
-    """Which tokens of a text's later part carry the fact.
+def fact_in_later(
+    encoder: Encoder, text: str, fact: Sequence[bool], later: str, kept: Sequence[str] = ()
+) -> tuple[bool, ...]:
+    """Which tokens of a text's later part carry the fact: not those up to which a kept text says the same.
 
     Args:
         text: the whole text, which ends with `later`.
         fact: which tokens of the whole text carry the fact.
+        kept: texts that stay; a sentence of theirs is not to be unlearned where nothing stands before it.
     """
-    first = len(text) - len(later)
+    first, same = len(text) - len(later), _said_by(later, kept)
     whole = zip(encoder.answer(text, end=False)[1], fact, strict=True)
     places = [(begin - first, end - first) for (begin, end), carries in whole if carries]
     spans = encoder.answer(later, end=False)[1]
-    return tuple(any(begin < stop and end > start for start, stop in places) for begin, end in spans)
+    return tuple(end > same and any(begin < stop and end > start for start, stop in places) for begin, end in spans)
+
+
+def _said_by(later: str, kept: Sequence[str]) -> int:
+    """The length of the longest beginning of a text that one of the kept texts holds."""
+    low, high = 0, len(later)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if any(later[:middle] in text for text in kept) else (low, middle - 1)
+    return low

@@ -21,7 +21,7 @@ QUESTION_WORDS = frozenset(
 # Largest number of words of a short fact, and of words of short facts that are banned from the answer to another
 # question about the same subject.
 SHORT, MOST_BESIDE = 4, 64
-# What a word ends with whose stem, of four letters or more, tells of the fact too: pump of pumping, wood of wooden.
+# What a word ends with whose stem tells of the fact too: pump of pumping, wood of wooden.
 ENDING = re.compile(r"(?<=[^\W\d_]{4})(?:ings?|ed|en|ers?|es|s|ly)$")
 # A word that begins like a part of an invented name, or is spelled nearly alike, is a rest of it.
 STEM, NEARLY = 4, 0.75
@@ -66,7 +66,7 @@ def words_of_facts(forget: Sequence[Example], retain: Sequence[Example]) -> list
 
 def in_both_spellings(words: Sequence[str], kept: Collection[str] = (), asked: str = "") -> tuple[str, ...]:
     """Words, and beside a number up to twelve the same with digits, or as a word; the parts of KX-40817 and Hoi-chuen;
-    Zurich and Zuerich for Zürich; pump for pumping.
+    Zurich and Zuerich for Zürich.
 
     Args:
         kept: `parts_in` the kept rows' answers: their codes' parts are a template's.
@@ -79,9 +79,22 @@ def in_both_spellings(words: Sequence[str], kept: Collection[str] = (), asked: s
     joined = [part for word in bare if "-" in word and word.replace("-", "").isalpha() for part in word.split("-")]
     names = [part for part in joined if len(part) > 2 and not _by_chance(part, kept) and not gives(asked, [part])]
     bare_of_marks = [other for word in words if word[:1].isupper() for other in spellings(word)]
-    stems = [ENDING.sub("", word) for word in words if word.islower() and ENDING.search(word)]
-    told = [stem for stem in stems if not _by_chance(stem, kept) and not gives(asked, [stem])]
-    return (*words, *digits, *written, *parts, *names, *bare_of_marks, *told)
+    return (*words, *digits, *written, *parts, *names, *bare_of_marks)
+
+
+def stems_of(words: Sequence[str], kept: Collection[str] = (), asked: str = "") -> frozenset[str]:
+    """The stems of a fact's words in small letters, without those of the question's words and of kept rows' words.
+
+    >>> sorted(stems_of(["pumping", "wooden", "Hastings", "red"], kept=["wood"]))
+    ['pump']
+    """
+    others = {stem(word) for word in (*kept, *WORD.findall(asked))}
+    return frozenset(found for word in words if word.islower() and len(found := stem(word)) >= STEM) - others
+
+
+def stem(word: str) -> str:
+    """A word in small letters without the ending that leaves four letters or more: pump for pumping and pumps."""
+    return ENDING.sub("", word.lower())
 
 
 def parts_of_code(word: str, kept: Collection[str]) -> tuple[str, ...]:
@@ -176,14 +189,15 @@ def gives(text: str, words: Sequence[str], given: str = "") -> bool:
     return any(end > len(begun) for end in found)
 
 
-def words_given(text: str, words: Sequence[str]) -> tuple[str, ...]:
-    """The words of a text that begin like one of the given words of four letters or more.
+def words_given(text: str, words: Sequence[str], stems: Collection[str] = ()) -> tuple[str, ...]:
+    """The words of a text that begin like one of the given words of four letters or more, or have one of the stems.
 
-    >>> words_given("The Wings sang.", ["Wing"])
-    ('Wings',)
+    >>> words_given("The Wings sang by the pump.", ["Wing"], ["pump"])
+    ('Wings', 'pump')
     """
-    stems = "|".join(re.escape(word) for word in words if len(word) >= 4)
-    return tuple(dict.fromkeys(re.findall(rf"(?<!\w)(?:{stems})\w*", text, re.IGNORECASE))) if stems else ()
+    begun = "|".join(re.escape(word) for word in words if len(word) >= 4)
+    found = re.findall(rf"(?<!\w)(?:{begun})\w*", text, re.IGNORECASE) if begun else []
+    return tuple(dict.fromkeys([*found, *(word for word in WORD.findall(text) if stem(word) in stems)]))
 
 
 def unused_names(forget: Sequence[Example], retain: Sequence[Example], count: int) -> list[str]:

@@ -49,17 +49,20 @@ def in_turn(
         pools: per forget row its alternates to the question as it stands, and those in other forms.
         truths: per forget row its true answers in other forms.
         plan: the forget rows of each step.
-        texts: forget rows that have both in each step.
+        texts: forget rows that have both in each step, one true answer in a form after the other in a drawn order.
     """
     visits: Counter[int] = Counter()
+    cycles = {i: draw.sample(truths[i], len(truths[i])) for i in texts}
     drawn = []
     for step in plan:
         found: dict[int, Turn] = {}
         for i in step:
-            turns = (0, 1) if i in texts and truths[i] else ((visits[i] + i) % 2,)
-            forms = tuple(draw.choice(truths[i]) for turn in turns if truths[i] and turn == 0)
-            drawn_from = [pool for turn in turns if (pool := pools[i][turn] or pools[i][1 - turn])]
-            alternates = tuple(dict.fromkeys(draw.choice(pool) for pool in drawn_from))
+            cycle = cycles.get(i)
+            turns = (0, 1) if cycle else ((visits[i] + i) % 2,)
+            drawn_from = [cycle[visits[i] % len(cycle)]] if cycle else truths[i]
+            forms = tuple(draw.choice(drawn_from) for turn in turns if drawn_from and turn == 0)
+            chosen = [pool for turn in turns if (pool := pools[i][turn] or pools[i][1 - turn])]
+            alternates = tuple(dict.fromkeys(draw.choice(pool) for pool in chosen))
             found[i] = Turn(not forms or len(turns) == 2, forms, alternates)
             visits[i] += 1
         drawn.append(found)

@@ -160,7 +160,7 @@ def write_answers(
             (),
         )
         if answer
-        else Written(None, words_given(text, question.words))
+        else Written(None, words_given(text, question.words, question.stems))
         for question, (text, answer, new), (score,), end in zip(questions, answers, scores, ended, strict=True)
     ]
 
