@@ -54,6 +54,17 @@ def own_examinations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_power_cut() -> Iterator[None]:
+    """Wait for no disk: what is flushed to it outlives a power cut, which no test can make, and a kill does not ask it.
+
+    That files are flushed before they are renamed is tested with an `fsync` that fails.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def processes() -> Iterator[Processes]:
     """Two processes of one job, started at the first call and shared by all tests."""
