@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -44,6 +45,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.skip(reason="long; run with --slow"))
+
+
+def pytest_collection_finish() -> None:
+    """Leave modules and tests, which stay until the end, out of every search for garbage: comparisons ask for many."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
