@@ -2,7 +2,8 @@
 
 Importing this module installs the check, so conftest.py imports it before anything of `letheon`. Plain types are left
 to mypy: checking them at run time costs time and refuses the stand-ins that tests use. Modules without shapes
-are imported as they are: to rewrite them all takes a quarter of a minute per process.
+are imported as they are: to rewrite them all takes a quarter of a minute per process. Functions without shapes are left
+as they are: jaxtyping's wrapper around each call of each would take a sixth of the time of the tests.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import CodeType
 from typing import Any, get_args
 
 import jaxtyping
 from beartype import beartype
+from jaxtyping._decorator import _destring_annotation as evaluated
 
 
 def has_shape(hint: Any) -> bool:
@@ -34,6 +37,26 @@ def check_shapes(function: Callable[..., Any]) -> Callable[..., Any]:
     return beartype(function)
 
 
+jaxtyped = jaxtyping.jaxtyped
+plain: set[CodeType] = set()  # functions without shapes; a function in another is defined again at every call of it
+
+
+def jaxtyped_if_shaped(*, typechecker: Any) -> Callable[[Any], Any]:
+    """jaxtyping's decorator for what has a shape; anything else is left as it is."""
+
+    def decorate(wrapped: Any) -> Any:
+        function = wrapped.__init__ if inspect.isclass(wrapped) else wrapped
+        code = getattr(function, "__code__", None)
+        if code is None or code in plain:
+            return wrapped
+        if any(has_shape(evaluated(hint, function.__globals__)) for hint in function.__annotations__.values()):
+            return jaxtyped(wrapped, typechecker=typechecker)
+        plain.add(code)
+        return wrapped
+
+    return decorate
+
+
 def modules_with_shapes() -> Iterator[str]:
     """Yield the names of the package's modules that name jaxtyping or an alias of one of its types."""
     package = Path(find_spec("letheon").origin).parent
@@ -45,4 +68,5 @@ def modules_with_shapes() -> Iterator[str]:
             yield ".".join(file.with_suffix("").parts).removesuffix(".__init__")
 
 
+jaxtyping.jaxtyped = jaxtyped_if_shaped  # the hook names it in the modules that it rewrites
 jaxtyping.install_import_hook(list(modules_with_shapes()), "tests.shapes.check_shapes")

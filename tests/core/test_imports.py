@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -38,23 +39,34 @@ def module_name(name: str) -> str:
 MODULES = {module_name(name): name for name in FILES}
 
 
-@cache
-def tree(name: str) -> ast.Module:
-    return ast.parse(FILES[name].read_text(encoding="utf-8"))
+class Content(NamedTuple):
+    """What a file holds: its tree is not kept, for all trees together are slow to go through for rubbish."""
+
+    docstring: str
+    imported: frozenset[str]  # names, of the package or not
+    lines: dict[str, int]  # of each function
 
 
 @cache
-def imports(name: str) -> frozenset[str]:
-    """The modules of the package that a file imports anywhere, in functions and under `TYPE_CHECKING` as well."""
+def content(name: str) -> Content:
+    tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
     imported: set[str] = set()
-    for node in ast.walk(tree(name)):
+    lines: dict[str, int] = {}
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{name}: relative import"
             submodules = {f"{node.module}.{alias.name}" for alias in node.names}
             imported |= {module if module in MODULES else node.module for module in submodules}
-    return frozenset(imported & set(MODULES))
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines[node.name] = max(lines.get(node.name, 0), (node.end_lineno or node.lineno) - node.lineno + 1)
+    return Content(ast.get_docstring(tree) or "", frozenset(imported), lines)
+
+
+def imports(name: str) -> frozenset[str]:
+    """The modules of the package that a file imports anywhere, in functions and under `TYPE_CHECKING` as well."""
+    return content(name).imported & set(MODULES)
 
 
 def package_of(module: str) -> str:
@@ -121,19 +133,18 @@ def test_files_are_short() -> None:
 
 
 def test_functions_are_short() -> None:
-    long = set()
-    for name in FILES:
-        for node in ast.walk(tree(name)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                lines = (node.end_lineno or node.lineno) - node.lineno + 1
-                if lines > LONGEST_FUNCTION:
-                    long.add(f"{name}:{node.name}")
+    long = {
+        f"{name}:{function}"
+        for name in FILES
+        for function, lines in content(name).lines.items()
+        if lines > LONGEST_FUNCTION
+    }
     assert not long
 
 
 def test_every_package_says_what_it_holds_and_what_it_may_import() -> None:
     packages = {str(Path(name).parent): name for name in FILES if name.endswith("/__init__.py")}
-    says = {package: ast.get_docstring(tree(name)) or "" for package, name in packages.items()}
+    says = {package: content(name).docstring for package, name in packages.items()}
     silent = {package for package, text in says.items() if not re.search(r"\b[Ii]mport(s|ed)?\b", text)}
     assert not silent
 

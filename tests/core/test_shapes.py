@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 import jaxtyping
 import pytest
 import torch
+from jaxtyping import Float
 
 import letheon
 from letheon.core.training.reinforcement import group_advantages
+from tests.shapes import check_shapes, jaxtyped_if_shaped
 
 PACKAGE = Path(letheon.__file__).parent
 SHAPES = ("Bool[", "Float[", "Int[", "Int8[", "UInt8[", "Num[", "Shaped[")
@@ -21,6 +24,31 @@ SHAPES = ("Bool[", "Float[", "Int[", "Int8[", "UInt8[", "Num[", "Shaped[")
 def test_a_wrong_shape_is_refused() -> None:
     with pytest.raises(jaxtyping.TypeCheckError):
         group_advantages(torch.zeros(3))
+
+
+Square = Float[torch.Tensor, "n n"]
+
+
+def plain(x: dict[str, torch.Tensor]) -> None:
+    pass
+
+
+def shaped(x: Square | None) -> None:
+    pass
+
+
+@dataclass
+class Shaped:
+    x: Square
+
+
+def test_only_what_has_a_shape_is_wrapped() -> None:
+    wrap = jaxtyped_if_shaped(typechecker=check_shapes)
+    assert wrap(plain) is plain
+    for refusing in (wrap(shaped), wrap(Shaped)):
+        refusing(torch.zeros(2, 2))
+        with pytest.raises(jaxtyping.TypeCheckError):
+            refusing(torch.zeros(2, 3))
 
 
 def shapes(source: str) -> Iterator[tuple[int, str]]:
