@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import letheon
+from letheon.audit.attacks.relearning import matrix_sizes
 from letheon.audit.measuring import examinations
 from letheon.audit.measuring.answer_kinds import FoundFact
 from letheon.audit.measuring.examinations import examine_once, folder, from_text, key_of_examination, to_text
@@ -64,6 +65,12 @@ def test_rows_whose_facts_were_found_are_read_back_too(tiny: LanguageModel) -> N
         found = examine(tiny, make_plan(tiny, Request(rows, ROWS[1:]), SMALL), silent)
         assert from_text(to_text(found)) == found
         assert {type(row.example) for row in found.forget.rows} == {Example, FoundFact}
+
+
+def test_where_relearning_trains_a_model_the_sizes_of_its_matrices_are_measured(tiny: LanguageModel) -> None:
+    for steps, measured in ((0, {}), (1, matrix_sizes(tiny))):
+        settings = replace(SMALL, relearn_steps=steps)
+        assert examine(tiny, make_plan(tiny, Request(ROWS[:1], ROWS[1:]), settings), silent).sizes == measured
 
 
 def test_the_key_tells_weights_plans_and_templates_apart(tiny: LanguageModel) -> None:

@@ -374,6 +374,22 @@ def test_a_run_that_is_killed_while_the_model_loads_has_written_nothing(
     assert forget("tiny", deletion, "npo", out=tmp_path / "run", steps=2, **QUICK).outcome.steps == 2
 
 
+def test_a_run_of_a_version_with_other_defaults_is_not_resumed(deletion: Request, tmp_path: Path) -> None:
+    """It would go on with the new ones, to weights of neither version."""
+    with killed_before_step(2), pytest.raises(Killed):
+        forget("tiny", deletion, "npo", out=tmp_path / "run", steps=3, checkpoint_steps=1, **QUICK)
+    config = read_json(tmp_path / "run/config.json")
+    objective = config["config"]["recipe"]["objective"]
+    for changed, refused in (({**objective, "beta": 0.3}, True), ({"name": objective["name"]}, False)):
+        config["config"]["recipe"]["objective"] = changed
+        write_json(tmp_path / "run/config.json", config)
+        if refused:
+            with pytest.raises(InputError, match=r"defaults were others: npo:beta=0\.3"):
+                resume(tmp_path / "run", device="cpu")
+        else:
+            assert resume(tmp_path / "run", device="cpu").outcome.steps == 3, "an option that came later"
+
+
 def test_rows_that_name_no_id_still_resume(tmp_path: Path) -> None:
     request = Request(forget=(Example("Who?", "She."),), retain=(Example("", "Running text stays."),))
     forget("tiny", request, "npo", out=tmp_path / "run", steps=1, **QUICK)
