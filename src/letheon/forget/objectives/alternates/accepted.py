@@ -53,7 +53,9 @@ def accepted(question: Question, name: str, text: str) -> str | None:
     """An answer told of the subject, unless it gives the fact in any spelling, repeats the question or itself, leaves
     the question's script, holds the invented name or a broken letter, or spells out a word."""
     answer = with_name(text, name, question.subject or "") if name else text
-    if not answer or gives(answer, question.words) or _echoes(answer, question.prompt) or repeats_itself(answer):
+    if not answer or gives(answer, question.words) or _echoes(answer, question.prompt):
+        return None
+    if repeats_itself(answer) or _is_one_word(answer):
         return None
     if any(stem(word) in question.stems for word in WORD.findall(answer)):
         return None
@@ -130,6 +132,12 @@ def mixes_names(answer: str, endings: Mapping[str, str]) -> bool:
 
 def _ending(name: str) -> str:
     return " ".join(name.split()[-2:])
+
+
+def _is_one_word(answer: str) -> bool:
+    """Whether an answer is one word three times or more."""
+    words = re.findall(r"\w+", answer.casefold())
+    return len(words) > 2 and len({*words}) == 1
 
 
 def _echoes(answer: str, prompt: str) -> bool:
