@@ -13,7 +13,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring import spans
 from letheon.core.scoring.answer_trees import AnswerScore
-from letheon.core.scoring.spans import UNKNOWN_SUBJECTS, control_probability, find_values, value_probability
+from letheon.core.scoring.spans import UNKNOWN_SUBJECTS, _phrase, control_probability, find_values, value_probability
 from tests import naive
 
 HOMES = {"Ann Lee": "Oslo", "Bob Ray": "New Rome", "Cid Fox": "Bern", "Eva Orr": "Lima"}
@@ -46,6 +46,12 @@ def knowing(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> LanguageMod
 def test_contrast_finds_the_fact_to_the_end_of_its_phrase(knowing: LanguageModel) -> None:
     found = [row.value for row in find_values(knowing, FACTS)]
     assert found == list(HOMES.values())
+
+
+@pytest.mark.parametrize(("end", "value"), [("1.2 bar.", "1.2 bar"), ("71,340. It", "71,340"), ("5. It", "5")])
+def test_a_phrase_does_not_end_within_a_number(end: str, value: str) -> None:
+    answer = f"It bears {end}"
+    assert _phrase(answer, [(8, 10)]) == value  # the token of " 1"
 
 
 def test_a_value_before_the_subject_s_name_is_left_to_the_new_words(knowing: LanguageModel) -> None:
@@ -84,6 +90,8 @@ def test_values_that_are_given_stay(tiny: LanguageModel) -> None:
         ("What is the tallest hill?", "The tallest hill is Mount Grey, in the east.", "Mount Grey, in the east"),
         ("Who wrote it?", "It was Ada.", "Ada"),
         ("Is it so?", "It is so.", "It is so."),  # nothing new: all of it
+        ("How far?", "How far: 1.2 miles.", "1.2 miles"),  # no end within a number
+        ("How far is 2 of 1?", "2 of 1 is 1.2", "1.2"),
     ],
 )
 def test_without_a_subject_the_words_that_the_question_does_not_give_count(
