@@ -48,10 +48,24 @@ def test_contrast_finds_the_fact_to_the_end_of_its_phrase(knowing: LanguageModel
     assert found == list(HOMES.values())
 
 
-@pytest.mark.parametrize(("end", "value"), [("1.2 bar.", "1.2 bar"), ("71,340. It", "71,340"), ("5. It", "5")])
-def test_a_phrase_does_not_end_within_a_number(end: str, value: str) -> None:
-    answer = f"It bears {end}"
-    assert _phrase(answer, [(8, 10)]) == value  # the token of " 1"
+@pytest.mark.parametrize(
+    ("end", "value"),
+    [
+        ("1.2 bar.", "1.2 bar"),
+        ("71,340. It", "71,340"),
+        ("5. It is red.", "5"),
+        ("3:16-18 sharp, it", "3:16-18 sharp"),
+        ("1.2.3-beta. It", "1.2.3-beta"),
+        ("12.03.1999, by day.", "12.03.1999"),
+        ("ann@mail.org. It", "ann@mail.org"),
+        ("/usr/lib, it", "/usr/lib"),
+        ("Bern (in winter).", "Bern"),
+        ("東京，冬。", "東京"),
+    ],
+)
+@pytest.mark.parametrize("token", [(8, 10), (9, 10)])  # with the space before it, and one sign alone
+def test_a_phrase_ends_at_no_sign_within_a_word(end: str, value: str, token: tuple[int, int]) -> None:
+    assert _phrase(f"It bears {end}", [token]) == value
 
 
 def test_a_value_before_the_subject_s_name_is_left_to_the_new_words(knowing: LanguageModel) -> None:
@@ -91,6 +105,8 @@ def test_values_that_are_given_stay(tiny: LanguageModel) -> None:
         ("Who wrote it?", "It was Ada.", "Ada"),
         ("Is it so?", "It is so.", "It is so."),  # nothing new: all of it
         ("How far?", "How far: 1.2 miles.", "1.2 miles"),  # no end within a number
+        ("What is her address?", "Her address is ann@mail.org, by day.", "ann@mail.org, by day"),
+        ("Where is it kept?", "It is kept in /usr/lib.", "/usr/lib"),
         ("How far is 2 of 1?", "2 of 1 is 1.2", "1.2"),
     ],
 )

@@ -6,7 +6,8 @@ import pytest
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.word_masks import UNIT, WordRules, fact_words, word_masks
+from letheon.core.scoring.spans import UNIT
+from letheon.core.scoring.word_masks import WordRules, fact_words, word_masks
 
 NO_RULES = WordRules()
 

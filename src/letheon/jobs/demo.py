@@ -79,7 +79,7 @@ class DemoJob:
         }
 
     def work(self) -> Demo:
-        """Run the five stages, or those that an earlier demo in the folder was killed before.
+        """Run the five stages; in the folder of a killed demo, those that it had not finished.
 
         Raises:
             InputError: the folder holds a finished demo, or one with other options.

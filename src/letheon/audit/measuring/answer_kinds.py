@@ -19,8 +19,8 @@ from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import score_tokens
 from letheon.core.scoring.overlap import repeats_itself, rouge
 from letheon.core.scoring.said import says
-from letheon.core.scoring.spans import WORD
-from letheon.core.scoring.word_masks import FUNCTION_WORDS, NAMES_TOO, UNIT
+from letheon.core.scoring.spans import WORD, WORD_OR_UNIT
+from letheon.core.scoring.word_masks import FUNCTION_WORDS, NAMES_TOO
 
 Kind = Literal["still the fact", "fluent and different", "refusal", "gibberish", "empty"]
 
@@ -84,13 +84,13 @@ class FoundFact(Example):
 def recalls(answer: str, example: Example, expected: str) -> bool:
     """Say whether an answer gives the fact.
 
-    It does if the row's value occurs in it (see `core.scoring.said.says`); where the row has no value, if its ROUGE-L
-    recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found (0.8 where it says another
-    number), or if it says each telling word of a found value (two at least, or a code), in whatever words around them;
-    a single telling word counts in an answer that says nothing else, beside words of the question, and a single name or
-    number also beside two others. Running text whose facts were found is recalled where half of the words are said that
-    carry them and do not stand in what was given of it (of fewer than three such words, in an answer that follows the
-    text), or where it is repeated word by word.
+    It does if the row's value occurs in it (see `core.scoring.said.says`); where the row has no value, if
+    its ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found, or if it says
+    each telling word of a found value (two at least, or a code), in whatever words around them; a single telling word
+    counts in an answer that says nothing else, beside words of the question, and a single name or number also beside
+    two others. Running text whose facts were found is recalled where half of the words are said that carry them and do
+    not stand in what was given of it (of fewer than three such words, in an answer that follows the text), or where it
+    is repeated word by word.
     """
     if example.value is None:
         fact = example.fact if isinstance(example, FoundFact) else None
@@ -103,21 +103,8 @@ def recalls(answer: str, example: Example, expected: str) -> bool:
             if any(_tells(words, text, example.prompt, expected) for text in {answer, apart}):
                 return True
         whole = rouge(answer, expected).rougeL_recall >= ROUGE_OF_A_FACT
-        return whole and (not fact or rouge(answer, fact).rougeL_recall >= _enough_of(fact, answer))
+        return whole and (not fact or rouge(answer, fact).rougeL_recall >= ROUGE_OF_A_VALUE)
     return _gives_value(answer, example.value)
-
-
-def _enough_of(fact: str, answer: str) -> float:
-    """The ROUGE-L recall of a found value from which on an answer gives it.
-
-    Of an answer with other digits the unit and what stands around it tell little (above 3.5 bar for above 1.2 bar): it
-    has to repeat nearly all of the value, unless it says a name in it.
-    """
-    words = [word.group() for word in re.finditer(f"{UNIT.pattern}|{WORD.pattern}", fact)]
-    numbers = [word for word in words if word[0].isdigit()]
-    names = [word for word in _sense(words) if word[0].isupper()]
-    another = bool(numbers) and re.search(r"\d", answer) and not any(says(answer, word) for word in (*numbers, *names))
-    return ROUGE_OF_A_FACT if another else ROUGE_OF_A_VALUE
 
 
 def _gives_text(answer: str, words: Sequence[str], given: str, expected: str) -> bool:
@@ -209,7 +196,7 @@ def _sense(words: Sequence[str]) -> list[str]:
 
 def _new_words(answer: str, prompt: str) -> set[str]:
     """The words of an answer that carry sense and are no words of the question; a number with signs is one."""
-    words = re.findall(f"{UNIT.pattern}|{WORD.pattern}", answer)
+    words = WORD_OR_UNIT.findall(answer)
     return {word for word in _sense(words) if re.search(r"\w", word) and not says(prompt, word)}
 
 
@@ -301,7 +288,7 @@ def is_damaged(
         answer: what the model said.
         fluency: of the answer, under the judge.
         levels: fluency of what other models say to the same question (the model before, the retrained reference);
-            the least fluent of them is the level, of those that repeat themselves only where every one does.
+            the least fluent of them is the level. Answers that repeat themselves set it only where all of them do.
         tolerance: how far below the level an answer may lie, nats per token; more where both are so short that one rare
             word decides.
     """

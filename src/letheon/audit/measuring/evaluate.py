@@ -19,8 +19,7 @@ from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import AnswerScore, score_answers
 from letheon.core.scoring.memorisation import exact_memorization, extraction_strength
 from letheon.core.scoring.overlap import Rouge, rouge
-from letheon.core.scoring.spans import WORD
-from letheon.core.scoring.word_masks import UNIT
+from letheon.core.scoring.spans import UNIT, WORD
 from letheon.core.scoring.word_probability import fact_probability
 from letheon.core.statistics import Estimate, estimate_mean
 

@@ -37,8 +37,13 @@ UNKNOWN_SUBJECTS = (
 # Signs that stand on, under or beside a letter: vowels of Hindi, Thai or Arabic, accents of their own.
 MARKS = "".join(sign for sign in map(chr, range(0x300, 0x10000)) if unicodedata.category(sign).startswith("M"))
 WORD = re.compile(rf"\w[\w{MARKS}'’-]*|[^\w\s]")
-# The same with a number's signs inside it: a value does not end within 1.2.
-WORD_OR_NUMBER = re.compile(rf"(?<!\d)\d+(?:[.,:]\d+)+|{WORD.pattern}")
+# What is one thing though signs divide it: an address, a path, a number or a time of several parts.
+BETWEEN = r"\s,;()<>\[\]|\"“”«»"
+UNIT = re.compile(
+    rf"(?:(?<=[{BETWEEN}])|^)[^{BETWEEN}]*\w(?:@|:?//?)\w[^{BETWEEN}]*\w"
+    r"|(?<![\w/])/\w+(?:/\w+)+|(?<!\d)\d+(?:[.,:]\d+)+|(?<![\w.-])\w[\w-]*(?:\.\w[\w-]*){2,}"
+)
+WORD_OR_UNIT = re.compile(f"{UNIT.pattern}|{WORD.pattern}")
 # Words that join phrases; a value ends before them.
 JOINING = frozenset(
     WORD.findall("a an and as at but by for from in into is of on or that the to was were when where which who with")
@@ -171,23 +176,31 @@ def _inside_subject(row: Example, span: tuple[int, int]) -> bool:
 def _phrase(answer: str, spans: Sequence[tuple[int, int]]) -> str:
     """Extend spans from the first one's word to the end of the last one's phrase (punctuation or a joining word)."""
     first, last = min(start for start, _ in spans), max(start for start, _ in spans)
-    words = list(WORD_OR_NUMBER.finditer(answer))
+    words = list(WORD.finditer(answer))
     begin = next((w.start() for w in words if w.end() > first + (answer[first : first + 1] == " ")), first)
     stop = begin
     for word in words:
         if word.end() <= last + 1:
+            stop = max(stop, word.end()) if word.end() > begin else stop
             continue
-        ends = not word.group()[0].isalnum() or (word.group() in JOINING and word.start() > last + 1)
+        ends = _is_sign(word) or (word.group() in JOINING and word.start() > last + 1)
         if ends and stop > begin:
             break
         stop = word.end()
     return answer[begin:stop]
 
 
+def _is_sign(word: re.Match[str]) -> bool:
+    """Whether a match of `WORD` is punctuation; the sign within 1.2, 3:16-18 or ann@mail.org is none."""
+    before, behind = word.string[: word.start()][-1:], word.string[word.end() :][:1]
+    within = word.group().isascii() and before.isalnum() and behind.isalnum()
+    return not word.group()[0].isalnum() and not within
+
+
 def _new_words(row: Example) -> str:
     """Return the answer from its first to its last word that is not in the question; the whole answer if none."""
-    given = {word.lower() for word in WORD_OR_NUMBER.findall(row.prompt)}
-    words = [word for word in WORD_OR_NUMBER.finditer(row.answer) if word.group()[0].isalnum()]
+    given = {word.lower() for word in WORD_OR_UNIT.findall(row.prompt)}
+    words = [word for word in WORD_OR_UNIT.finditer(row.answer) if any(map(str.isalnum, word.group()))]
     new = [word for word in words if word.group().lower() not in given]
     new = [word for word in new if word.group().lower() not in JOINING] or new
     return row.answer[new[0].start() : new[-1].end()] if new else row.answer

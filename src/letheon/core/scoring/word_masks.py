@@ -14,7 +14,7 @@ from typing import Self
 
 from letheon.core.rows.encoding import Encoder
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.spans import JOINING, WORD
+from letheon.core.scoring.spans import JOINING, UNIT, WORD
 
 FUNCTION_WORDS = JOINING | frozenset(
     WORD.findall(
@@ -28,12 +28,6 @@ FUNCTION_WORDS = JOINING | frozenset(
 NAMES_TOO = frozenset({"may", "will"})
 # A capital letter of a European script.
 CAPITAL = f"[{''.join(letter for letter in map(chr, range(0x590)) if letter.isupper())}]"
-# What is one thing though signs divide it: an address, a path, a number or a time of several parts.
-BETWEEN = r"\s,;()<>\[\]|\"“”«»"
-UNIT = re.compile(
-    rf"(?:(?<=[{BETWEEN}])|^)[^{BETWEEN}]*\w(?:@|:?//?)\w[^{BETWEEN}]*\w"
-    r"|(?<![\w/])/\w+(?:/\w+)+|(?<!\d)\d+(?:[.,:]\d+)+|(?<![\w.-])\w[\w-]*(?:\.\w[\w-]*){2,}"
-)
 # A word of at least this many retain answers, and of at least this share of them, belongs to a template.
 TEMPLATE_ROWS, TEMPLATE_SHARE = 3, 0.05
 # Of running texts a third; of names and numbers, which three may share by chance or design, a half and more of them.
