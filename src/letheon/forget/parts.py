@@ -174,10 +174,8 @@ class Objective(Configured):
             end of a step.
         beyond: numbers of retain rows that it could learn though the plan has them in no step.
         turns: visits of a forget row until it stands in the same form again; only then may its losses be compared.
-        rates: recommended learning rates by the scope's name, where the scope asks for another than the method's.
     """
 
-    rates: ClassVar[Mapping[str, float]] = {}
     recomputes: ClassVar[bool] = True
     keeps_blocks: ClassVar[bool] = False
 

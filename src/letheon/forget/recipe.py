@@ -91,12 +91,10 @@ class Recipe(_Method):
 
     @property
     def recommended(self) -> Mapping[str, Any]:
-        """Training settings that go with the recipe's name, and the rate that its objective has for the scope."""
+        """Training settings that go with the recipe's name."""
         name = re.split(r"[+@%:]", self.text)[0]
         owner = named_recipes().get(name, self.objective.method)
-        found = owner.recommended if name in (owner.recipes or (owner.name,)) else {}
-        rate = getattr(owner.factory, "rates", {}).get(self.scope.method.name)
-        return {**found, "learning_rate": rate} if rate and found else found
+        return owner.recommended if name in (owner.recipes or (owner.name,)) else {}
 
     @property
     def recomputes(self) -> bool:

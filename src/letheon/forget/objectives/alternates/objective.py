@@ -19,7 +19,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -112,7 +111,6 @@ def alternates_loss(
 )
 class Alternates(Objective):
     turns = 2
-    rates: ClassVar[Mapping[str, float]] = {"mlp": 1.6e-4}
 
     # Before the first step
 
