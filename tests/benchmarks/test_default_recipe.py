@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.measure.rwku_data import write_folders
 from benchmarks import default_recipe, forget_worlds
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
+from letheon.forget.request import Request
 
 
 @pytest.mark.parametrize("name", TAUGHT)
@@ -29,11 +31,14 @@ def test_the_rows_of_a_world_are_distinct_and_filled_in(name: str) -> None:
 
 
 def test_running_text_has_another_text_to_forget_under_each_seed() -> None:
+    def rows(request: Request) -> Request:
+        return replace(request, received="")  # the second may pass between two requests
+
     for name, count in (("passages", 8), ("letters", 5)):
         own = [{row.id for row in forget_worlds.taught_rows(name, seed).forget} for seed in range(count)]
         assert len(set.union(*own)) == sum(map(len, own))
-        assert forget_worlds.taught_rows(name, count) == forget_worlds.taught_rows(name, 0)
-    assert forget_worlds.taught_rows("firms", 3) == TAUGHT["firms"]()
+        assert rows(forget_worlds.taught_rows(name, count)) == rows(forget_worlds.taught_rows(name, 0))
+    assert rows(forget_worlds.taught_rows("firms", 3)) == rows(TAUGHT["firms"]())
 
 
 def test_models_that_forget_unlike_texts_share_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
