@@ -613,6 +613,81 @@ def test_a_collapse_keeps_its_reason_and_its_weights(deletion: Request, monkeypa
     assert result.outcome.stopped == "the model collapsed"
 
 
+# A longer change ----------------------------------------------------------------------------------------------------
+
+
+def moved(loop: ClosedLoop) -> dict[str, torch.Tensor]:
+    """Move the trained weights at random, and return the change."""
+    parameters = trained_weights(loop.model)
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.add_(torch.randn_like(parameter))
+    return {name: parameters[name].detach() - values for name, values in loop.before.items()}
+
+
+def seen(loop: ClosedLoop, change: dict[str, torch.Tensor]) -> float:
+    """How many times `change` the weights have moved."""
+    name = max(change, key=lambda name: float(change[name].norm()))
+    now = trained_weights(loop.model)[name].detach() - loop.before[name]
+    return round(float((now * change[name]).sum() / change[name].norm() ** 2), 3)
+
+
+LEFT_ONE = {**LOOK, "look_likeliest": 0.04, "look_left_3": 0.04}
+
+
+def test_the_least_factor_of_the_change_with_which_every_goal_is_reached_ends_the_run(
+    loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = moved(loop)
+    monkeypatch.setattr(loop.looks, "look", lambda: LOOK if seen(loop, change) > 1.2 else LEFT_ONE)
+    monkeypatch.setattr(loop.looks, "gone", lambda: seen(loop, change) > 1.05)
+    monkeypatch.setattr(loop.looks, "given", list)
+    history = steps(0.01, 0.01)
+    found = loop.after(history, last=False)
+    assert found["extrapolated"] == 1.25
+    assert found["look_likeliest"] == LOOK["look_likeliest"]
+    for name, values in trained_weights(loop.model).items():
+        assert torch.allclose(values.detach() - loop.before[name], 1.25 * change[name], atol=1e-5)
+    reason = loop.reason([*history[:-1], {**history[-1], **found}], last=False)
+    assert reason is not None
+    assert reason.startswith("goals reached")
+    assert "1.25 times the change of the weights that the steps made" in reason
+
+
+@pytest.mark.parametrize(
+    ("longer", "given"),
+    [({**LOOK, "look_retain": 0.9}, []), (LOOK, [7]), (LEFT_ONE, []), ({**LOOK, "look_fluency": -2.0}, [])],
+)
+def test_where_no_factor_reaches_every_goal_the_weights_stay_and_what_is_left_is_told(
+    longer: dict[str, float], given: list[int], loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = moved(loop)
+    whole = loop.model.parameters_hash()
+    monkeypatch.setattr(loop.looks, "look", lambda: longer if seen(loop, change) > 1.05 else LEFT_ONE)
+    monkeypatch.setattr(loop.looks, "gone", lambda: True)
+    monkeypatch.setattr(loop.looks, "given", lambda: given)
+    found = loop.after(steps(0.01, 0.01), last=False)
+    assert found == {"rate": 1.0, **LEFT_ONE}
+    assert loop.model.parameters_hash() == whole
+
+
+@pytest.mark.parametrize("look", [LOOK, {**LEFT_ONE, "look_retain": 0.9}, {**LEFT_ONE, "look_fluency": -2.0}])
+def test_the_change_is_made_longer_only_where_facts_alone_are_missed(
+    look: dict[str, float], loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop.looks, "look", lambda: look)
+    monkeypatch.setattr(loop.looks, "given", list)
+    monkeypatch.setattr(loop, "_extrapolated", None)
+    assert loop.after(steps(0.01, 0.01), last=False)["look_retain"] == look["look_retain"]
+
+
+def test_facts_are_gone_where_a_look_would_leave_none(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    for facts, later in ((0.02, 0.05), (0.021, 0.0), (0.0, 0.051)):
+        monkeypatch.setattr(loop.looks, "_fact_probabilities", lambda facts=facts: [0.0] * 7 + [facts])
+        monkeypatch.setattr(loop.looks, "_later_probabilities", lambda later=later: [later] + [0.0] * 7)
+        assert loop.looks.gone() == (not [name for name in loop.looks.look() if name.startswith(LEFT)])
+
+
 # A run --------------------------------------------------------------------------------------------------------------
 
 
@@ -620,6 +695,7 @@ def calm(monkeypatch: pytest.MonkeyPatch, looks: Sequence[dict[str, float]]) -> 
     """At random weights every fact is improbable from the start: the looks are what is told here."""
     told = iter(looks)
     monkeypatch.setattr(Looks, "look", lambda self: next(told, {**LOOK, "look_facts": 1.0}))
+    monkeypatch.setattr(Looks, "gone", lambda self: False)
     monkeypatch.setattr(ClosedLoop, "_is_learned", lambda self, level: True)
 
 
@@ -682,6 +758,38 @@ def test_a_run_that_was_killed_while_few_facts_were_left_ends_in_the_bits_of_an_
         result = resume(tmp_path / str(step), device="cpu")
         assert result.outcome.history == unbroken.outcome.history
         assert result.model.parameters_hash() == unbroken.model.parameters_hash()
+
+
+def test_a_run_with_a_longer_change_ends_in_the_same_bits_after_a_kill(
+    deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[float] = []
+
+    def moved_so_far(looks: Looks) -> float:
+        now = trained_weights(looks.model)
+        return float(sum((now[name].detach() - values).norm() ** 2 for name, values in looks.before.items())) ** 0.5
+
+    def gone(looks: Looks) -> bool:  # by the weights, as a look is
+        return moved_so_far(looks) > 1.15 * max(lengths)
+
+    def look(looks: Looks) -> dict[str, float]:
+        lengths.append(moved_so_far(looks))
+        return LOOK if len(lengths) > 1 and lengths[-1] > 1.15 * max(lengths[:-1]) else LEFT_ONE
+
+    monkeypatch.setattr(Looks, "look", look)
+    monkeypatch.setattr(Looks, "gone", gone)
+    monkeypatch.setattr(Looks, "given", lambda self: [])
+    monkeypatch.setattr(ClosedLoop, "_is_learned", lambda self, level: True)
+    unbroken = forget("tiny", deletion, "alternates", **QUICK)
+    assert unbroken.outcome.history[-1]["extrapolated"] == 1.25
+    assert "1.25 times" in unbroken.outcome.stopped
+    lengths.clear()
+    with pytest.raises(Killed), killed_before_step(unbroken.outcome.steps - 1):
+        forget("tiny", deletion, "alternates", out=tmp_path / "run", checkpoint_steps=1, **QUICK)
+    lengths.clear()
+    result = resume(tmp_path / "run", device="cpu")
+    assert result.outcome.history == unbroken.outcome.history
+    assert result.model.parameters_hash() == unbroken.model.parameters_hash()
 
 
 # Settings -----------------------------------------------------------------------------------------------------------

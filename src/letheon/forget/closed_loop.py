@@ -45,6 +45,9 @@ LEAST_STEPS_BETWEEN_LOOKS = 3
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 ENOUGH, MARGIN = 0.005, 0.1
 
+# How many times the change of the weights is tried, and the metric of the factor with which a run ended.
+FACTORS, EXTRAPOLATED = (1.1, 1.25, 1.5), "extrapolated"
+
 FACTS, RETAIN = "the facts", "the retain rows"
 # The metrics of a step that stands elsewhere in the plan, the number that it has there, and of one that has the
 # forget rows of few facts, how many it has: its other metrics tell of these alone.
@@ -153,14 +156,34 @@ class ClosedLoop:
         found = {"rate": rate}
         if self._looks_now(history, estimate) or last:
             learned = self._learned(history)
-            found |= {**({} if learned is None else {"look_alternates": learned}), **self.looks.look()}
-            if not self._missed(found) and (given := self.looks.given()):
-                can_be_asked = sum(bool(row.prompt) for row in self.rows.examples)
-                found |= {"look_given": len(given) / can_be_asked, **{f"{LEFT}{i}": 1.0 for i in given}}
-            return found
+            found |= {} if learned is None else {"look_alternates": learned}
+            look = self._look(found)
+            return look if self._missed(look) != [FACTS] else self._extrapolated(found) or look
         if self.raises and self._is_slow(history) and estimate is not None and estimate > NEAR:
             found["rate"] = min(rate * RAISE, MOST_RATE)
         return found
+
+    def _look(self, found: Mapping[str, float]) -> dict[str, float]:
+        """`found` and the metrics of a look; every row that can be asked is asked before the goals count as reached."""
+        look = {**found, **self.looks.look()}
+        if not self._missed(look) and (given := self.looks.given()):
+            can_be_asked = sum(bool(row.prompt) for row in self.rows.examples)
+            look |= {"look_given": len(given) / can_be_asked, **{f"{LEFT}{i}": 1.0 for i in given}}
+        return look
+
+    @torch.no_grad()
+    def _extrapolated(self, found: Mapping[str, float]) -> dict[str, float] | None:
+        """Make the change of the weights as many times as long as reaches every goal, and return the look at it.
+
+        Where no factor does, the weights are what they were, and None is returned.
+        """
+        whole = {name: values.detach().to("cpu", copy=True) for name, values in self._weights().items()}
+        for factor in FACTORS:
+            self._scale(whole, factor)
+            if self.looks.gone() and not self._missed(look := self._look(found)):
+                return {**look, EXTRAPOLATED: factor}
+        self._scale(whole, 1)
+        return None
 
     def _is_slow(self, history: History) -> bool:
         """Whether the facts have hardly become less likely in the epoch that ends now, if one does.
@@ -196,6 +219,8 @@ class ClosedLoop:
         numbers += f"retain rows {look['look_retain']:.2f} of before"
         numbers += f", fluency {look['look_fluency']:.2f} nats per token" if "look_fluency" in look else ""
         if not missed:
+            factor = look.get(EXTRAPOLATED)
+            numbers += f"; {factor:g} times the change of the weights that the steps made" if factor else ""
             return f"goals reached ({numbers})"
         left = [self.rows.examples[i].id for i in _numbers(look, LEFT)]
         numbers += f"; not gone: {some_of_them(left)}" if left else ""

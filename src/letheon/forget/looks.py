@@ -99,9 +99,16 @@ class Looks:
             }
             said = {i for i, gave in zip(asked, given, strict=True) if gave}
             for i, (p, behind, row) in enumerate(zip(facts, later, self.rows.examples, strict=True)):
-                gone = p <= (GOAL if row.prompt else GOAL_OF_TEXT) and behind <= GOAL_OF_LATER
+                gone = self._is_gone(p, behind, row)
                 found |= {f"{LEFT}{i}": max(p, behind)} if i in said or not gone else {}
             return found | (self._fluency(asked, answers) if self.alternates else {})
+
+    @torch.no_grad()
+    def gone(self) -> bool:
+        """Whether every row's fact is improbable enough, in later parts of texts too; none is asked."""
+        with self._as_it_is():
+            both = zip(self._fact_probabilities(), self._later_probabilities(), self.rows.examples, strict=True)
+            return all(self._is_gone(p, behind, row) for p, behind, row in both)
 
     @torch.no_grad()
     def given(self) -> list[int]:
@@ -153,6 +160,10 @@ class Looks:
         for i, (labels, logp, fact) in zip(owners, self._per_row(later, self.spellings), strict=True):
             found[i] = max(found[i], fact_probability(self.model.tokenizer, labels, logp, fact))
         return found
+
+    @staticmethod
+    def _is_gone(p: float, behind: float, row: Example) -> bool:
+        return p <= (GOAL if row.prompt else GOAL_OF_TEXT) and behind <= GOAL_OF_LATER
 
     def _retained(self) -> list[Tensor]:
         """The log-probabilities of the looked-at retain rows' tokens (nats)."""
