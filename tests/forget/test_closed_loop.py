@@ -561,10 +561,12 @@ def test_what_is_no_number_is_missed(loop: ClosedLoop) -> None:
 def test_a_look_runs_the_layers_that_are_frozen_too(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
     monkeypatch.setattr(loop.looks, "_answers", lambda asked: seen.append(loop.model.frozen) or [""] * len(asked))
+    monkeypatch.setattr(loop.looks, "_later_probabilities", lambda: seen.append(loop.model.frozen) or [0.0] * 8)
     frozen = FrozenLayers(1)
     loop.model.frozen = frozen
     loop.looks.look()
-    assert seen == [None], "their cache knows the request's rows alone"
+    loop.looks.gone()
+    assert seen == [None, None, None], "their cache knows the request's rows alone"
     assert loop.model.frozen is frozen
     loop.model.frozen = None
 
@@ -665,7 +667,7 @@ def test_the_least_factor_of_the_change_with_which_every_goal_is_reached_ends_th
 ) -> None:
     change = moved(loop)
     monkeypatch.setattr(loop.looks, "look", lambda: LOOK if seen(loop, change) > 1.2 else LEFT_ONE)
-    monkeypatch.setattr(loop.looks, "gone", lambda: seen(loop, change) > 1.05)
+    monkeypatch.setattr(loop.looks, "gone", lambda: seen(loop, change) > 1.2)
     monkeypatch.setattr(loop.looks, "given", list)
     history = steps(0.01, 0.01)
     found = loop.after(history, last=False)
@@ -679,24 +681,50 @@ def test_the_least_factor_of_the_change_with_which_every_goal_is_reached_ends_th
     assert "1.25 times the change of the weights that the steps made" in reason
 
 
+def test_factors_are_tried_from_the_least_on_up_to_half_as_much_again(
+    loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, tried = moved(loop), []
+    whole = loop.model.parameters_hash()
+    monkeypatch.setattr(loop.looks, "look", lambda: LEFT_ONE)
+    monkeypatch.setattr(loop.looks, "gone", lambda: bool(tried.append(seen(loop, change))))
+    assert "extrapolated" not in loop.after(steps(0.01), last=True), "a step that is the last is looked at likewise"
+    assert tried == [1.1, 1.25, 1.5]
+    assert loop.model.parameters_hash() == whole
+    loop.extrapolates = False
+    loop.after(steps(0.01), last=True)
+    assert len(tried) == 3
+
+
 @pytest.mark.parametrize(
     ("longer", "given"),
     [({**LOOK, "look_retain": 0.9}, []), (LOOK, [7]), (LEFT_ONE, []), ({**LOOK, "look_fluency": -2.0}, [])],
 )
-def test_where_no_factor_reaches_every_goal_the_weights_stay_and_what_is_left_is_told(
+def test_where_the_facts_are_gone_and_a_goal_is_missed_no_larger_factor_is_tried_and_the_weights_stay(
     longer: dict[str, float], given: list[int], loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change = moved(loop)
+    change, looked = moved(loop), []
     whole = loop.model.parameters_hash()
-    monkeypatch.setattr(loop.looks, "look", lambda: longer if seen(loop, change) > 1.05 else LEFT_ONE)
+
+    def look() -> dict[str, float]:
+        looked.append(seen(loop, change))
+        return longer if looked[-1] > 1 else LEFT_ONE
+
+    monkeypatch.setattr(loop.looks, "look", look)
     monkeypatch.setattr(loop.looks, "gone", lambda: True)
     monkeypatch.setattr(loop.looks, "given", lambda: given)
-    found = loop.after(steps(0.01, 0.01), last=False)
-    assert found == {"rate": 1.0, **LEFT_ONE}
+    assert loop.after(steps(0.01, 0.01), last=False) == {"rate": 1.0, **LEFT_ONE}
+    assert looked == [1, 1.1]
     assert loop.model.parameters_hash() == whole
 
 
-@pytest.mark.parametrize("look", [LOOK, {**LEFT_ONE, "look_retain": 0.9}, {**LEFT_ONE, "look_fluency": -2.0}])
+@pytest.mark.parametrize(
+    "look",
+    [
+        LOOK,
+        *({**LEFT_ONE, name: v} for name, v in (("look_retain", 0.9), ("look_fluency", -2), ("look_alternates", -9))),
+    ],
+)
 def test_the_change_is_made_longer_only_where_facts_alone_are_missed(
     look: dict[str, float], loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -706,11 +734,24 @@ def test_the_change_is_made_longer_only_where_facts_alone_are_missed(
     assert loop.after(steps(0.01, 0.01), last=False)["look_retain"] == look["look_retain"]
 
 
-def test_facts_are_gone_where_a_look_would_leave_none(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    for facts, later in ((0.02, 0.05), (0.021, 0.0), (0.0, 0.051)):
-        monkeypatch.setattr(loop.looks, "_fact_probabilities", lambda facts=facts: [0.0] * 7 + [facts])
-        monkeypatch.setattr(loop.looks, "_later_probabilities", lambda later=later: [later] + [0.0] * 7)
-        assert loop.looks.gone() == (not [name for name in loop.looks.look() if name.startswith(LEFT)])
+@pytest.mark.parametrize(
+    ("fact", "later", "prompt", "gone"),
+    [
+        (0.02, 0.05, "Who?", True),
+        (0.021, 0, "Who?", False),
+        (0, 0.051, "", False),
+        (0.006, 0, "", False),
+        (0, 0, "", True),
+    ],
+)
+def test_facts_are_gone_where_the_likeliest_of_each_kind_is(
+    fact: float, later: float, prompt: str, gone: bool, loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop.rows.examples = [replace(row, prompt=prompt) for row in loop.rows.examples]
+    monkeypatch.setattr(loop.looks, "_fact_probabilities", lambda: [0.0] * 7 + [fact])
+    monkeypatch.setattr(loop.looks, "_later_probabilities", lambda: [later] + [0.0] * 7)
+    assert loop.looks.gone() is gone
+    assert any(name.startswith(LEFT) for name in loop.looks.look()) is not gone
 
 
 # A run --------------------------------------------------------------------------------------------------------------
@@ -808,6 +849,15 @@ def test_a_run_with_a_longer_change_ends_in_the_same_bits_after_a_kill(
     unbroken = forget("tiny", deletion, "alternates", **QUICK)
     assert unbroken.outcome.history[-1]["extrapolated"] == 1.25
     assert "1.25 times" in unbroken.outcome.stopped
+    lengths.clear()
+    asked = forget(
+        "tiny", deletion, "alternates", lessen=True, on_step=lambda model, n: n == 4 and "budget spent", **QUICK
+    )
+    assert asked.outcome.stopped == unbroken.outcome.stopped, "the longer change is told, and not lessened"
+    lengths.clear()
+    shorter = forget("tiny", deletion, "alternates", extrapolate=False, steps=4, stop="facts", **QUICK)
+    assert shorter.outcome.steps == 4
+    assert all("extrapolated" not in metrics for metrics in shorter.outcome.history)
     lengths.clear()
     with pytest.raises(Killed), killed_before_step(unbroken.outcome.steps - 1):
         forget("tiny", deletion, "alternates", out=tmp_path / "run", checkpoint_steps=1, **QUICK)

@@ -68,6 +68,7 @@ class ClosedLoop:
         plan: the forget and retain rows of the planned steps.
         per_epoch: steps per pass over the forget rows in all their forms.
         raises: whether the learning rate may rise.
+        extrapolates: whether a longer change of the weights may end the run.
         repairable: the retain rows that a step may be made on; without any no step repairs.
         written: per forget row what is learned in its place, with the mean log-probability per token (nats) that it
             has to a model that does not know the facts; the answers' fluency is not looked at where there are none.
@@ -82,11 +83,13 @@ class ClosedLoop:
         plan: Sequence[PairIndices],
         per_epoch: int,
         raises: bool,
+        extrapolates: bool = True,
         repairable: Set[int] = frozenset(),
         written: Sequence[Replacement] = (),
     ) -> None:
         self.model, self.rows, self.before = model, rows, before
-        self.plan, self.per_epoch, self.raises, self.repairable = plan, per_epoch, raises, repairable
+        self.plan, self.per_epoch, self.repairable = plan, per_epoch, repairable
+        self.raises, self.extrapolates = raises, extrapolates
         known = [one.fluency for one in written if one.fluency is not None]
         self.fluency = mean = sum(known) / len(known) if known else None
         levels = [] if mean is None else [mean if one.fluency is None else one.fluency for one in written]
@@ -158,7 +161,8 @@ class ClosedLoop:
             learned = self._learned(history)
             found |= {} if learned is None else {"look_alternates": learned}
             look = self._look(found)
-            return look if self._missed(look) != [FACTS] else self._extrapolated(found) or look
+            longer = self._extrapolated(found) if self.extrapolates and self._missed(look) == [FACTS] else None
+            return longer or look
         if self.raises and self._is_slow(history) and estimate is not None and estimate > NEAR:
             found["rate"] = min(rate * RAISE, MOST_RATE)
         return found
@@ -175,13 +179,16 @@ class ClosedLoop:
     def _extrapolated(self, found: Mapping[str, float]) -> dict[str, float] | None:
         """Make the change of the weights as many times as long as reaches every goal, and return the look at it.
 
-        Where no factor does, the weights are what they were, and None is returned.
+        Where no factor does, the weights are what they were, and None is returned. `found` has what was seen before,
+        the alternates' likelihood in the training passes, which stays as it is.
         """
         whole = {name: values.detach().to("cpu", copy=True) for name, values in self._weights().items()}
         for factor in FACTORS:
             self._scale(whole, factor)
-            if self.looks.gone() and not self._missed(look := self._look(found)):
-                return {**look, EXTRAPOLATED: factor}
+            if self.looks.gone():
+                if not self._missed(look := self._look(found)):
+                    return {**look, EXTRAPOLATED: factor}
+                break
         self._scale(whole, 1)
         return None
 

@@ -25,7 +25,7 @@ from letheon.core.training.loop import Loop, TrainingOutcome
 from letheon.core.training.placement import Place
 from letheon.core.training.settings import TrainSettings
 from letheon.core.training.sharding import Whole, from_main, ghosts
-from letheon.forget.closed_loop import FEWER, MOST_RUNS, PLANNED, ClosedLoop, raise_rate
+from letheon.forget.closed_loop import EXTRAPOLATED, FEWER, MOST_RUNS, PLANNED, ClosedLoop, raise_rate
 from letheon.forget.parts import Objective, Pair, PairIndices, Penalty, Rows, Sampler, Scope, Update, terms_of
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.request import Request
@@ -122,6 +122,7 @@ class RecipeJob:
                 plan=self.plan,
                 per_epoch=math.ceil(len(self.request.forget) / self.training.batch_size) * self.objective.turns,
                 raises=self.settings.stop == "auto",
+                extrapolates=self.settings.extrapolate,
                 repairable=self._repairable(),
                 written=self.objective.written,
             )
@@ -193,6 +194,7 @@ class RecipeJob:
         if self.closed is not None:
             metrics |= {PLANNED: place} if place != step else {}
             metrics |= {FEWER: len(meeting[0])} if self.closed.narrows(loop.history) else {}
+            loop.optimizer.zero_grad(set_to_none=True)  # a look needs their memory
             with loop.autocast():
                 metrics |= self.closed.after([*loop.history, metrics], last=step + 1 == loop.total)
         return metrics
@@ -216,13 +218,16 @@ class RecipeJob:
         )
 
     def _should_stop(self, history: Sequence[Mapping[str, float]]) -> str | None:
-        if self.settings.collapse and collapsed(history, math.log(self.model.vocabulary)):
+        longer = (
+            EXTRAPOLATED in history[-1]
+        )  # the weights are no longer those of the steps: the run ends for that reason
+        if not longer and self.settings.collapse and collapsed(history, math.log(self.model.vocabulary)):
             return COLLAPSED
-        if self.on_step is not None and (reason := self._ask_on_step(len(history))):
+        if self.on_step is not None and (reason := self._ask_on_step(len(history))) and not longer:
             return reason
         if self.closed is not None:
             reason = self.closed.reason(history, last=len(history) == self.loop.total)
-            if reason is None or not self.settings.lessen:
+            if reason is None or longer or not self.settings.lessen:
                 return reason
             with self.loop.autocast():
                 return self.closed.lessen(history)

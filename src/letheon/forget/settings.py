@@ -38,8 +38,10 @@ class ForgetSettings:
             as they are for unknown subjects; `auto` ends once the facts are gone, the retain rows as likely as before
             and the answers fluent, within three times the epochs, and may raise the learning rate; `facts` does the
             same at the given rate.
+        extrapolate: where facts alone are left, `auto` and `facts` try the change of the weights up to 1.5 times as
+            long, and end the run with the least factor with which every goal is reached.
         lessen: where `auto` or `facts` ends a run, scale the change of the weights down as far as the facts stay
-            forgotten, with a tenth to spare.
+            forgotten, with a tenth to spare; not where it was made longer.
         least_steps: steps that are taken at least before `control` ends the run.
         collapse: end the run when the model breaks down: for three steps the retain loss is above 4 nats and 3 above
             its start, or the forget loss is above twice that of a uniform guess.
@@ -53,6 +55,7 @@ class ForgetSettings:
     epochs: int = 10
     steps: int = 0
     stop: Stop = "steps"
+    extrapolate: bool = True
     lessen: bool = False
     least_steps: int = 1
     collapse: bool = True
