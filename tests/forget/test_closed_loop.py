@@ -387,6 +387,33 @@ def test_fluency_is_judged_by_the_model_before(loop: ClosedLoop) -> None:
     assert loop.looks._fluency(asked, [" "]) == {}
 
 
+def test_under_autocast_weights_that_were_changed_are_the_ones_that_run(loop: ClosedLoop) -> None:
+    def fluency() -> float:
+        return loop.looks._fluency([0], ["It is so."])["look_fluency"]
+
+    def facts() -> list[float]:
+        return loop.looks._fact_probabilities()
+
+    with torch.no_grad():
+        for parameter in trained_weights(loop.model).values():
+            parameter.add_(torch.randn_like(parameter))
+    whole = {name: values.detach().clone() for name, values in trained_weights(loop.model).items()}
+    for parameter in trained_weights(loop.model).values():
+        parameter.requires_grad_(True)  # autocast keeps the casts of such weights to its end
+    alone = []
+    for measure, share in ((facts, 1), (fluency, 1), (facts, 2), (facts, 1)):
+        loop._scale(whole, share)
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            alone.append(measure())
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        together = [facts(), fluency()]
+        for share in (2, 1):
+            loop._scale(whole, share)
+            together.append(facts())
+    assert together == alone
+    assert alone[0] == alone[3] != alone[2]
+
+
 def test_an_answer_is_as_fluent_as_the_alternate_to_its_question(tiny: LanguageModel, deletion: Request) -> None:
     """A name may be less likely than a sentence; a row whose alternates were all rejected has the others' mean."""
     written = [replace(WRITTEN[0], fluency=level) for level in (-1.0, -5.0, *[None] * 6)]

@@ -267,6 +267,7 @@ class ClosedLoop:
         for name, now in self._weights().items():
             after = whole[name].to(now.device)
             now.copy_(after if share == 1 else torch.lerp(self.before[name].float(), after.float(), share))
+        torch.clear_autocast_cache()  # autocast would go on with casts of the weights as they were
 
     def _estimate(self, history: History, epochs: int = 1) -> float | None:
         """The mean probability of the facts' tokens over the last epochs' training passes, if these are whole."""

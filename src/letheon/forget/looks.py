@@ -223,6 +223,7 @@ class Looks:
                 now = parameters[name].detach().clone()
                 parameters[name].detach().copy_(values)
                 values.copy_(now)
+            torch.clear_autocast_cache()  # autocast would go on with casts of the weights that were exchanged
 
         exchange()
         try:

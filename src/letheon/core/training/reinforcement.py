@@ -153,3 +153,4 @@ class Anchor:
     def _swap(self) -> None:
         for name, parameter in self._parameters.items():
             parameter.data, self._kept[name] = self._kept[name], parameter.data
+        torch.clear_autocast_cache()  # autocast would go on with casts of the weights that were exchanged
