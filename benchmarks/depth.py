@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument(
         "--depths", default="shallow", help="separated by semicolons: shallow, deep or deep:OPTION=VALUE"
     )
-    parser.add_argument("--recipe", default="alternates+null_space", help="what forgets")
+    parser.add_argument("--recipe", default="alternates+null_space@mlp", help="what forgets")
     parser.add_argument("--steps", type=int, default=100, help="steps of relearning")
     parser.add_argument("--every", type=int, default=10, help="steps between two measurements")
     options = parsed(parser)

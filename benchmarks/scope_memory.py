@@ -32,6 +32,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "npo": {},
     "npo ": {"optimizer": "sgd"},
     "npo+geometric": {"steps": 9},
+    "npo@mlp": {},
+    "npo+null_space@mlp": {},
     "npo@layers=9-": {},
     "npo@targeted:k=3": {},
     "npo@traced": {},

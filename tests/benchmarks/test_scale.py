@@ -43,9 +43,8 @@ def test_the_arithmetic_is_what_scope_memory_measured() -> None:
     needed = {way.options: way.state / shape.weights for way in ways(shape)}
     again = "--gradient-checkpointing"
     measured = {
-        "": 49.0,  # 44.1, and what is protected depends on the rows
-        "--method alternates": 20.1,
-        f"--method alternates --optimizer sgd {again}": 12.0,
+        "--method alternates@mlp": 15.0,
+        f"--method alternates@mlp --optimizer sgd {again}": 9.5,
         "--method fact_spans+geometric": 76.0,  # 60 after the step, and four more vectors while it is corrected
         "--method fact_spans@layers=9-": 8.0,
         "--method fact_spans@lora": 4.5,
@@ -54,6 +53,8 @@ def test_the_arithmetic_is_what_scope_memory_measured() -> None:
     }
     for options, value in measured.items():
         assert needed[options] == pytest.approx(value, abs=0.2), options
+    # npo+null_space@mlp held 26.0 after its step; what it protects depends on the rows
+    assert 26.0 < needed[""] < 1.5 * 26.0
 
 
 def test_the_command_is_the_one_that_changes_most_and_fits() -> None:
@@ -64,17 +65,17 @@ def test_the_command_is_the_one_that_changes_most_and_fits() -> None:
         return command("m", ways(shape), count, gib * GIB, kind).partition("keep.jsonl")[2].strip()
 
     assert proposed(1, 480) == ""
-    assert proposed(1, 300) == "--method alternates"
-    assert proposed(1, 180) == "--method alternates --gradient-checkpointing"
-    assert proposed(8, 80) == "--method alternates --processes 8 --shard on"
+    assert proposed(1, 300) == "--method alternates@mlp"
+    assert proposed(1, 140) == "--method alternates@mlp --gradient-checkpointing"
+    assert proposed(8, 80) == "--method alternates@mlp --processes 8 --shard on"
     assert proposed(1, 80) == "--base bfloat16 --offload --gradient-checkpointing"
     assert proposed(1, 80, "cpu") == "--method fact_spans@layers=24-"  # the processor has no other memory
     assert proposed(1, 24) == "--method fact_spans@lora --base bfloat16 --gradient-checkpointing"
     assert proposed(1, 9) == "--method fact_spans@lora --base 4bit --gradient-checkpointing"
-    assert proposed(2, 50) == "--base bfloat16 --offload --gradient-checkpointing --processes 2 --shard on"
+    assert proposed(2, 40) == "--base bfloat16 --offload --gradient-checkpointing --processes 2 --shard on"
     assert "hold 9 GiB whole at a time" in command("m", ways(shape), 1, 4 * GIB)
     thin = replace(shape, gathered=shape.gathered // 10)
-    assert "all weights need 58 such devices" in command("m", ways(thin), 1, 4 * GIB)
+    assert "the default takes 44 such devices" in command("m", ways(thin), 1, 4 * GIB)
 
 
 def test_a_shard_s_device_holds_the_root_and_a_block_whole() -> None:
@@ -99,7 +100,7 @@ def test_doctor_reads_a_configuration_without_weights(
     found = json.loads(capsys.readouterr().out)
     assert found["weights"] == 8_030_261_248
     assert found["command"].endswith("--processes 4 --shard on")
-    joint = {"options": "--method alternates", "bytes_per_weight": 20.0, "fits": False, "fits_sharded": True}
+    joint = {"options": "--method alternates@mlp", "bytes_per_weight": 15.23, "fits": False, "fits_sharded": True}
     assert found["ways"][2] == found["ways"][2] | joint
 
 
@@ -130,7 +131,7 @@ def test_doctor_s_ways_and_commands_work_on_every_kind_of_model(
     shown = {way.options for way in choices}
     assert [way["options"] for way in found["ways"]] == [way.options for way in choices]
     assert ("" in shown) == (kind != "a mixture"), "the null space does not work on fused experts"
-    assert next(way.divided for way in choices if way.options in ("", "--method alternates")) == (kind != "GPT-2")
+    assert next(way.divided for way in choices if way.options in ("", "--method alternates@mlp")) == (kind != "GPT-2")
     start = f"letheon forget {name} --forget rows.jsonl --retain keep.jsonl"
     said = [f"{start} {way.options}" for way in choices]
     said += [command(name, choices, n, gib * GIB) for n in (1, 8, 64) for gib in (1, 8, 24, 80, 640, 6000)]

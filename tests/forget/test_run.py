@@ -63,20 +63,20 @@ def test_the_default_drops_the_null_space_where_it_cannot_work(
         return str(default_method(model, request, options=options))
 
     for request in (deletion, None):  # None: the model writes the retain rows
-        assert chosen("tiny", request) == "alternates+null_space"
-    assert chosen("tiny", replace(deletion, retain=())) == "alternates"
-    assert chosen("tiny", deletion, optimizer="adamw8bit") == "alternates"  # whose states are not left alone
-    assert chosen("tiny", deletion, shard="on") == "alternates+null_space"
-    assert chosen(family_model("gpt2"), deletion, shard="on") == "alternates"  # whose matrices lie the other way
-    assert "the default here is alternates: " in caplog.text
-    assert str(default_method("tiny", deletion, tokens="value")) == "alternates:tokens=value+null_space"
-    assert chosen(family_model("mixtral"), deletion) == "alternates"
+        assert chosen("tiny", request) == "alternates+null_space@mlp"
+    assert chosen("tiny", replace(deletion, retain=())) == "alternates@mlp"
+    assert chosen("tiny", deletion, optimizer="adamw8bit") == "alternates@mlp"  # whose states are not left alone
+    assert chosen("tiny", deletion, shard="on") == "alternates+null_space@mlp"
+    assert chosen(family_model("gpt2"), deletion, shard="on") == "alternates@mlp"  # whose matrices lie the other way
+    assert "the default here is alternates@mlp: " in caplog.text
+    assert str(default_method("tiny", deletion, tokens="value")) == "alternates:tokens=value+null_space@mlp"
+    assert chosen(family_model("mixtral"), deletion) == "alternates@mlp"
 
 
 def test_a_run_without_a_method_is_one_of_the_default(deletion: Request, tmp_path: Path) -> None:
     given = forget("tiny", deletion, out=tmp_path / "run", steps=1, **QUICK)
-    assert json.loads((tmp_path / "run/config.json").read_text())["config"]["method"] == "alternates+null_space"
-    named = forget("tiny", deletion, "alternates+null_space", steps=1, **QUICK)
+    assert json.loads((tmp_path / "run/config.json").read_text())["config"]["method"] == "alternates+null_space@mlp"
+    named = forget("tiny", deletion, "alternates+null_space@mlp", steps=1, **QUICK)
     assert given.model.parameters_hash() == named.model.parameters_hash()
 
 

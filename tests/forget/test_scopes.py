@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, FalconH1Config, MambaConfig, OPTConfig
 
 from letheon.core.errors import InputError
+from letheon.core.model.families import family_model
 from letheon.core.model.models import LanguageModel
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import lowest_layer
 from letheon.forget.request import Request
+from letheon.forget.scopes.mlp import weights
 
 
 def chosen(text: str, model: LanguageModel, request: Request) -> dict[str, torch.nn.Parameter]:
@@ -51,6 +57,62 @@ def test_layers_can_be_narrowed_by_name(tiny: LanguageModel, deletion: Request) 
 def test_layers_that_are_not_there_are_refused(text: str, message: str, tiny: LanguageModel, deletion: Request) -> None:
     with pytest.raises(InputError, match=message):
         chosen(text, tiny, deletion)
+
+
+@pytest.mark.oracle("mlp")
+def test_mlp_is_the_three_matrices_of_every_block(tiny: LanguageModel, deletion: Request) -> None:
+    names = chosen("mlp", tiny, deletion)
+    assert set(names) == {
+        f"model.layers.{i}.mlp.{part}_proj.weight" for i in range(4) for part in ("gate", "up", "down")
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "moving"),
+    [
+        ("gpt2", {"mlp.c_fc.weight", "mlp.c_proj.weight"}),  # not their biases
+        ("gpt_neox", {"mlp.dense_h_to_4h.weight", "mlp.dense_4h_to_h.weight"}),
+        ("phi3", {"mlp.gate_up_proj.weight", "mlp.down_proj.weight"}),
+        ("mixtral", {"mlp.experts.gate_up_proj", "mlp.experts.down_proj"}),  # not the router
+        # not the recurrence, which takes the mask
+        ("jamba", {f"feed_forward.{part}_proj.weight" for part in ("gate", "up", "down")}),
+    ],
+)
+def test_mlp_is_found_under_every_name(kind: str, moving: set[str], deletion: Request) -> None:
+    names = chosen("mlp", family_model(kind), deletion)
+    assert {re.sub(r"^.*?\d+\.", "", name) for name in names} == moving
+
+
+SMALL = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 2}
+UNLIKE: dict[str, tuple[Any, set[str]]] = {
+    "matrices in the block itself": (
+        OPTConfig(**SMALL, ffn_dim=32, num_attention_heads=2, word_embed_proj_dim=16),
+        {"fc1.weight", "fc2.weight"},
+    ),
+    "attention beside a recurrence": (
+        FalconH1Config(**SMALL, intermediate_size=32, num_attention_heads=2, num_key_value_heads=1, mamba_d_ssm=32,
+                       mamba_n_heads=2, mamba_d_head=16, mamba_d_state=8),
+        {f"feed_forward.{part}_proj.weight" for part in ("gate", "up", "down")},
+    ),
+    "nothing but a recurrence": (
+        MambaConfig(**SMALL, state_size=4),
+        {f"mixer.{part}_proj.weight" for part in ("in", "x", "dt", "out")},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", UNLIKE)
+def test_mlp_is_found_in_blocks_of_other_kinds(kind: str) -> None:
+    config, moving = UNLIKE[kind]
+    with torch.device("meta"):
+        names = weights(AutoModelForCausalLM.from_config(config))
+    assert {re.sub(r"^.*?\d+\.", "", name) for name in names} == moving
+
+
+def test_alternates_has_a_rate_of_its_own_for_mlps() -> None:
+    rates = [Recipe.parse(text).recommended["learning_rate"] for text in ("alternates@mlp", "alternates@lora")]
+    assert rates == [1.6e-4, 8e-5]
+    assert "learning_rate" not in Recipe.parse("npo@mlp").recommended
 
 
 @pytest.mark.oracle("lora")

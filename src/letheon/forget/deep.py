@@ -94,7 +94,7 @@ def second_stage(
 
 def _adapter_left(recipe: Recipe | StandaloneMethod) -> InputError:
     problem = f"{recipe} trains an adapter, and depth=deep noises and trains all weights after it"
-    return InputError(problem, "let all weights move, or use depth=shallow")
+    return InputError(problem, "let the weights themselves move, or use depth=shallow")
 
 
 class DeepJob:

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("letheon")
 Method = Recipe | StandaloneMethod
-EXACT = ("everything", "layers", "targeted")  # scopes whose weights the optimizer alone changes
+EXACT = ("everything", "layers", "mlp", "targeted")  # scopes whose weights the optimizer alone changes
 # What serves a request for which no method is named: the first of them that can.
-DEFAULTS = ("alternates+null_space", "alternates")
+DEFAULTS = ("alternates+null_space@mlp", "alternates@mlp")
 
 
 def forget(

@@ -34,7 +34,7 @@ from letheon.jobs.demo_world import PEOPLE, TARGETS, WITHHELD, demo_request, wor
 from letheon.jobs.options import Machine
 
 MODEL = "smollm2"
-METHOD = "alternates+null_space"  # with its own settings, as whoever gives no option has it
+METHOD = "alternates+null_space@mlp"  # with its own settings, as whoever gives no option has it
 EPOCHS, MOST_EPOCHS, TEACHING_RATE = 8, 14, 1e-4
 
 

@@ -81,8 +81,8 @@ class MethodOptions:
 
     Attributes:
         method: OBJECTIVE[+UPDATE][@SCOPE][%SAMPLER]; `letheon methods` lists the parts. Default
-            alternates+null_space; alternates alone where no rows are retained, experts are fused, or memory is saved on
-            the states of AdamW.
+            alternates+null_space@mlp; alternates@mlp where no rows are retained, experts are fused, or memory is saved
+            on the states of AdamW.
         tokens: the answer tokens that are forgotten: `answer`; or only those that carry the fact: `value` takes one
             span, `words` single words where a row names no value.
     """

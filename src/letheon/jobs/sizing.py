@@ -26,6 +26,7 @@ from letheon.core.model.structure import structure_of
 from letheon.forget.parts import Update
 from letheon.forget.recipe import Recipe
 from letheon.forget.run import DEFAULTS
+from letheon.forget.scopes.mlp import weights as outside_attention
 from letheon.forget.updates.geometric import Geometric
 from letheon.forget.updates.null_space import NullSpaceUpdate
 
@@ -51,6 +52,7 @@ class Shape:
 
     Attributes:
         weights: number of weights; tied ones count once.
+        mlp: number of weights in the blocks' matrices outside their attention, which the default moves.
         top: number of weights in the upper quarter of the blocks.
         linear: number of weights in the blocks' matrices, which 4 bits can hold.
         adapter: number of weights of a LoRA adapter of rank `RANK` on them.
@@ -61,6 +63,7 @@ class Shape:
     """
 
     weights: int
+    mlp: int
     top: int
     linear: int
     adapter: int
@@ -93,7 +96,7 @@ class Way:
 
     @property
     def method(self) -> str:
-        """The method: by default `alternates`, with the null space unless memory of AdamW is saved."""
+        """The method: by default `alternates@mlp`, with the null space unless memory of AdamW is saved."""
         words = self.options.split()
         if "--method" in words:
             return words[words.index("--method") + 1]
@@ -116,6 +119,7 @@ def shape_of(model: nn.Module) -> Shape:
     inner = getattr(config, "moe_intermediate_size", None) or getattr(config, "intermediate_size", None) or 4 * width
     return Shape(
         weights=_count(model.parameters()),
+        mlp=_count(outside_attention(model).values()),
         top=_count(weight for layer in layers[-max(1, len(layers) // 4) :] for weight in layer.parameters()),
         linear=_count(matrices),
         adapter=sum(RANK * sum(weight.shape[-2:]) * weight.shape[:-2].numel() for weight in matrices),
@@ -129,7 +133,7 @@ def shape_of(model: nn.Module) -> Shape:
 
 def ways(shape: Shape) -> list[Way]:
     """Return the ways to forget, the one that changes most first."""
-    whole, adapter = shape.weights, shape.adapter
+    whole, moved, adapter = shape.weights, shape.mlp, shape.adapter
     full, thin = activations(shape), activations(shape, checkpointing=True)
     quarter = max(1, shape.layers // 4)
     four_bits = FOUR_BITS * shape.linear + 2 * (whole - shape.linear)
@@ -137,15 +141,15 @@ def ways(shape: Shape) -> list[Way]:
     gathered, halved = 8.0 * shape.gathered, 4.0 * shape.gathered  # weights and gradients, in float32 and in bfloat16
     return [
         Way("--method fact_spans+geometric", Geometric.bytes_per_weight * whole, full, gathered),
-        Way("", NullSpaceUpdate.bytes_per_weight * whole, full, gathered + BASES * shape.linear),
-        Way("--method alternates", (4 + ADAMW) * whole, full, gathered),
-        Way(f"--method alternates {again}", (4 + ADAMW) * whole, thin, gathered),
-        Way(f"--optimizer adamw8bit {again}", (4 + EIGHT_BITS) * whole, thin, gathered),
-        Way(f"--offload {again}", 12 * whole, thin, gathered, OFFLOADED * whole),
-        Way(f"--base bfloat16 {again}", (2 + ADAMW) * whole, thin / 2, halved),
-        Way(f"--base bfloat16 --optimizer adamw8bit {again}", (2 + EIGHT_BITS) * whole, thin / 2, halved),
-        Way(f"--base bfloat16 --offload {again}", 6 * whole, thin / 2, halved, OFFLOADED * whole),
-        Way(f"--method alternates --optimizer sgd {again}", (4 + SGD) * whole, thin, gathered),
+        Way("", 4 * whole + (NullSpaceUpdate.bytes_per_weight - 4) * moved, full, gathered + BASES * moved),
+        Way("--method alternates@mlp", 4 * whole + ADAMW * moved, full, gathered),
+        Way(f"--method alternates@mlp {again}", 4 * whole + ADAMW * moved, thin, gathered),
+        Way(f"--optimizer adamw8bit {again}", 4 * whole + EIGHT_BITS * moved, thin, gathered),
+        Way(f"--offload {again}", 4 * whole + 8 * moved, thin, gathered, OFFLOADED * moved),
+        Way(f"--base bfloat16 {again}", 2 * whole + ADAMW * moved, thin / 2, halved),
+        Way(f"--base bfloat16 --optimizer adamw8bit {again}", 2 * whole + EIGHT_BITS * moved, thin / 2, halved),
+        Way(f"--base bfloat16 --offload {again}", 2 * whole + 4 * moved, thin / 2, halved, OFFLOADED * moved),
+        Way(f"--method alternates@mlp --optimizer sgd {again}", 4 * whole + SGD * moved, thin, gathered),
         Way(f"--method fact_spans@layers={shape.layers - quarter}-", 4 * whole + ADAMW * shape.top, full / 4, gathered),
         Way(lora, 4 * whole + ADAMW * adapter, full, gathered),
         Way(f"{lora} {again}", 4 * whole + ADAMW * adapter, thin, gathered),
@@ -246,7 +250,7 @@ def command(name: str, choices: list[Way], count: int, memory: float, kind: str 
         return f"{problem}, and shards on any number of such devices hold {last.gathered / GIB:.0f} GiB whole at a time"
     processes = math.ceil(last.per_device(1) / (room - last.gathered))
     return (
-        f"{problem}; all weights need {processes} such devices: "
+        f"{problem}; the default takes {processes} such devices: "
         f"{start} {last.options} --processes {processes} --shard on"
     )
 
