@@ -109,12 +109,6 @@ def test_mlp_is_found_in_blocks_of_other_kinds(kind: str) -> None:
     assert {re.sub(r"^.*?\d+\.", "", name) for name in names} == moving
 
 
-def test_alternates_has_a_rate_of_its_own_for_mlps() -> None:
-    rates = [Recipe.parse(text).recommended["learning_rate"] for text in ("alternates@mlp", "alternates@lora")]
-    assert rates == [1.6e-4, 8e-5]
-    assert "learning_rate" not in Recipe.parse("npo@mlp").recommended
-
-
 @pytest.mark.oracle("lora")
 def test_a_new_adapter_changes_no_output_and_trains_only_its_two_matrices(
     tiny: LanguageModel, deletion: Request
