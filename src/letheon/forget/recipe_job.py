@@ -218,9 +218,8 @@ class RecipeJob:
         )
 
     def _should_stop(self, history: Sequence[Mapping[str, float]]) -> str | None:
-        longer = (
-            EXTRAPOLATED in history[-1]
-        )  # the weights are no longer those of the steps: the run ends for that reason
+        # Where the change was made longer the weights are no longer those of the steps: the run ends for that reason.
+        longer = EXTRAPOLATED in history[-1]
         if not longer and self.settings.collapse and collapsed(history, math.log(self.model.vocabulary)):
             return COLLAPSED
         if self.on_step is not None and (reason := self._ask_on_step(len(history))) and not longer:
