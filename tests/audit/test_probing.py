@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from letheon.audit.attacks import probing
-from letheon.audit.attacks.candidate_answers import questions
-from letheon.audit.attacks.probing import PROBING, best_layer, run, within_question
+from letheon.audit.attacks.base import Tried
+from letheon.audit.attacks.candidate_answers import Question, questions
+from letheon.audit.attacks.probing import PROBING, fitted_on, ranks_of, run
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
+from letheon.core.statistics import Estimate
 
 ANIMALS = ("cat", "dog", "fox", "hen", "owl", "pig", "ram", "bee", "yak", "eel", "ape", "emu")
 ROWS = [
@@ -25,10 +27,44 @@ def plan(forgotten: int = 4) -> Any:
     return SimpleNamespace(tried_facts=ROWS[:forgotten], retain=ROWS[forgotten:], neighbours=[])
 
 
-def test_a_share_of_false_answers_ranked_below() -> None:
-    scores = np.array([2.0, 1.0, 2.0, 3.0, 0.0, 1.0])
-    owner, truth = np.array([0, 0, 0, 0, 1, 1]), np.array([1, 0, 0, 0, 0, 1], dtype=bool)
-    assert within_question(scores, owner, truth) == [pytest.approx(0.5), 1.0]
+def test_no_answer_that_a_probe_is_fitted_on_says_what_its_question_offers() -> None:
+    asked = [
+        Question(Example("What has A?", "A has a red cat."), ("A has a dog.", "A has an owl.")),
+        Question(Example("What has B?", "B has a dog."), ("B has a cat.", "B has a red hen.")),
+        Question(Example("What has C?", "C has a hen."), ("C has an owl.", "C has a pig.")),
+    ]
+    forgotten = Question(Example("What has D?", "D has a yak."), ("D has a pig.", "D has a red cat!"))
+    usable = fitted_on(asked, [forgotten]).tolist()
+    every = [text for question in [*asked, forgotten] for text in question.answers]
+    assert [[text for text, one in zip(every, row, strict=True) if one] for row in usable] == [
+        ["B has a red hen.", "C has a hen.", "C has a pig."],  # no red cat, dog or owl
+        ["A has an owl.", "C has an owl.", "C has a pig."],  # "A has a red cat." has a cat, "C has a hen." says hen
+        ["A has a red cat.", "A has a dog.", "B has a dog.", "B has a cat."],
+        ["A has a dog.", "A has an owl.", "B has a dog.", "B has a red hen.", "C has a hen.", "C has an owl."],
+    ]
+
+
+def test_the_share_of_false_answers_ranked_below_and_questions_that_nothing_is_left_for() -> None:
+    owner, truth = np.repeat([0, 1, 2], 3), np.tile([True, False, False], 3)
+    states = np.array([[1.0], [-1], [0], [1], [-1], [-1], [0], [1], [0]])
+    usable = np.ones((3, 9), dtype=bool) & (owner < 2)
+    usable[1] = truth
+    found = ranks_of(states, owner, truth, usable)
+    assert found[0] == 1
+    assert np.isnan(found[1])
+    assert found[2] == 0.25
+
+
+@pytest.mark.oracle("probing")
+def test_words_alone_show_nothing() -> None:
+    """Where a state says which value is named and nothing else, kept and forgotten rows are both ranked at chance."""
+    kept, forgotten = questions(ROWS[3:], ROWS[:3])
+    asked = [*kept, *forgotten]
+    owner = np.array([i for i, question in enumerate(asked) for _ in question.answers])
+    truth = np.array([place == 0 for question in asked for place in range(len(question.answers))])
+    named = np.array([ANIMALS.index(text.split()[-1][:-1]) for question in asked for text in question.answers])
+    ranks = np.array(ranks_of(np.eye(len(ANIMALS))[named], owner, truth, fitted_on(kept, forgotten)))
+    assert ranks.tolist() == [0.5] * len(asked)
 
 
 def test_a_rows_own_false_answers_are_taken_unless_they_name_the_value_of_another_row() -> None:
@@ -93,13 +129,32 @@ def test_where_the_forgotten_rows_carry_no_truth_the_probe_is_at_chance(
     assert np.mean(values) == pytest.approx(0.5, abs=0.15)
 
 
-def test_the_layer_is_chosen_on_kept_rows_alone() -> None:
-    generator = np.random.default_rng(0)
-    owner = np.repeat(np.arange(8), 4)
-    truth = np.tile([True, False, False, False], 8)
-    states = generator.normal(size=(4, 32, 10))
-    states[2, truth, 0] += 5
-    assert best_layer(states, owner, truth) == 2
+def test_the_layer_is_chosen_on_kept_rows_alone(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another layer tells the truth of the forget rows alone."""
+
+    def states(model: LanguageModel, rows: list[list[int]], **_: Any) -> torch.Tensor:
+        found = planted("kept")(model, rows)
+        for at, text in enumerate(model.tokenizer.decode(ids) for ids in rows):
+            if any(row.answer in text and row.prompt in text for row in ROWS[:4]):
+                found[2, at, 3] += 6
+        return found
+
+    monkeypatch.setattr(probing, "token_states", states)
+    tried = run(tiny, plan())
+    assert tried is not None
+    assert tried.layer == 1
+    assert len(tried.layers) == 3
+    assert (tried.value, tried.items) == (tried.layers[1].value, tried.layers[1].items)
+
+
+def test_a_control_is_read_at_the_layer_that_was_chosen_on_the_model_that_it_controls() -> None:
+    def at(value: float, layer: int | None = None, layers: tuple[Tried, ...] = ()) -> Tried:
+        return Tried(Estimate(value, None, None, 1), [], layer=layer, layers=layers)
+
+    control = at(0.1, 0, (at(0.1), at(0.7)))
+    assert control.as_control_of(at(0.9, 1)).value.value == 0.7
+    assert control.as_control_of(at(0.9)) is control
+    assert control.as_control_of(at(0.9, 2)) is control  # a model of other layers
 
 
 def test_a_real_model_is_measured_and_left_as_it_was(tiny: LanguageModel) -> None:
@@ -108,6 +163,7 @@ def test_a_real_model_is_measured_and_left_as_it_was(tiny: LanguageModel) -> Non
     assert tried is not None
     assert len(tried.items) == 4
     assert tried.value.low is not None
+    assert len(tried.layers) > 1
     assert tiny.parameters_hash() == before
 
 

@@ -5,16 +5,18 @@ model is known to know, at the last token of "question, answer": true answers ag
 the forget rows. So the attacker needs no forgotten fact, all forget rows are test rows (five of them are too few to fit
 anything on), and the probe finds the representation by which the model tells truth from falsehood elsewhere, not a
 regularity of these rows. A probe fitted and tested on forget rows, by cross-validation, would learn the facts that it
-claims to find. The layer is chosen on the retained rows alone, by folds of whole questions.
+claims to find.
 
 States of a question's candidate answers are centred: the probe sees how they differ, not what the question is about.
-True and false answers can still differ in their words alone. On the demo's world, whose false answers are values of
-other people, a probe learned which values had been false, and a model that knew every fact fell to 0.2. So values are
-balanced (see `candidate_answers`), and a model that never saw the rows shows what is left.
+True and false answers can still differ in their words alone: a value of a retained row is true once and false three
+times, and a probe that was fitted on it calls it false wherever it comes. So for each question the probe is fitted
+anew, without the answers that say what this one's answers say (see `fitted_on`). The layer is chosen on the retained
+rows alone, each of them ranked in the same way; a model that never saw the rows is read at the layer that was chosen on
+the model that it is the control of.
 
-Measured there with balanced values: in a model of 135M parameters that knows all facts the probe is at chance on
-retained rows too (0.45 to 0.6 at every layer), so that the attack is uninformative. The logit lens (`lens.py`), which
-fits nothing, finds every fact of that model, and none in the retrained one.
+Measured on SmolLM2 of 135M parameters that knows all facts: retained rows are ranked at chance in most requests (.36 to
+.6), and then the attack shows little. The logit lens (`lens.py`), which fits nothing, finds every fact of these models,
+and none in the retrained ones.
 
 Source: Belinkov, Probing Classifiers, arXiv 2102.12452; probes of truth: Marks and Tegmark, arXiv 2310.06824; deleted
         facts in hidden states: Patil et al., arXiv 2309.17410.
@@ -22,13 +24,14 @@ Source: Belinkov, Probing Classifiers, arXiv 2102.12452; probes of truth: Marks 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
 
 from letheon.audit.attacks.base import Tried
 from letheon.audit.attacks.candidate_answers import Question, questions_of, ranking_attack, share_below
@@ -39,7 +42,6 @@ from letheon.core.statistics import estimate_mean
 from letheon.probe.linear_probes import token_states
 
 LAYERS = 6  # tried, evenly spaced up to the last
-FOLDS = 3
 # Inverse strength of the L2 penalty: states have more numbers than there are answers.
 STRENGTH = 0.01
 
@@ -48,20 +50,76 @@ def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
     """Fit the probe on retained rows and test it on forget rows; None where either lack false answers.
 
     The value is the mean over forget questions of the share of false answers that the probe ranks below the true one
-    (ties count half): the AUROC within a question. Chance is 0.5.
+    (ties count half): the AUROC within a question. Chance is 0.5. None too where the retained rows leave nothing to
+    fit on.
     """
     asked = questions_of(plan)
     if asked is None:
         return None
     kept, forgotten = asked
+    usable = fitted_on(kept, forgotten)
     states, owner, truth = centred_states(model, [*kept, *forgotten])
-    fit = owner < len(kept)
-    layer = best_layer(states[:, fit], owner[fit], truth[fit])
-    scores = probe(states[layer, fit], truth[fit]).decision_function(states[layer, ~fit])
-    ranks = within_question(scores, owner[~fit], truth[~fit])
+    ranks = np.array([ranks_of(layer, owner, truth, usable) for layer in states])
+    if np.isnan(ranks[0, : len(kept)]).all() or np.isnan(ranks[0, len(kept) :]).all():
+        return None
+    chosen = int(np.nanmean(ranks[:, : len(kept)], axis=1).argmax())  # the earliest of equals
+    layers = tuple(_tried(forgotten, at[len(kept) :], number) for number, at in enumerate(ranks))
+    return replace(layers[chosen], layer=chosen, layers=layers)
+
+
+def fitted_on(kept: Sequence[Question], forgotten: Sequence[Question]) -> Bool[np.ndarray, "questions answers"]:
+    """Return for each question which answers its probe is fitted on: those of other retained questions with new words.
+
+    Two answers say the same where one has all words in which the other differs from the answers beside it. An answer
+    that says the same as one of the question's is left out, so that none of these was true or false before.
+    """
+    asked = [*kept, *forgotten]
+    words = [[_words(text) for text in question.answers] for question in asked]
+    told = [[text - frozenset.intersection(*texts) for text in texts] for texts in words]
+    every = [(i, *one) for i in range(len(asked)) for one in zip(words[i], told[i], strict=True)]
+
+    def is_new(text: frozenset[str], said: frozenset[str], number: int) -> bool:
+        own = zip(words[number], told[number], strict=True)
+        return not any((said and said <= there) or (what and what <= text) for there, what in own)
+
+    return np.array(
+        [
+            [i < len(kept) and i != number and is_new(text, said, number) for i, text, said in every]
+            for number in range(len(asked))
+        ]
+    )
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.casefold()))
+
+
+def ranks_of(
+    states: Float[np.ndarray, "n width"],
+    owner: np.ndarray,
+    truth: np.ndarray,
+    usable: Bool[np.ndarray, "questions n"],
+) -> list[float]:
+    """Return for each question the share of its false answers that score below its true one; ties count half.
+
+    NaN where its probe has no true or no false answer to be fitted on.
+    """
+    found = []
+    for number, fit in enumerate(usable):
+        if len(np.unique(truth[fit])) < 2:
+            found.append(np.nan)
+            continue
+        own = owner == number
+        scores = probe(states[fit], truth[fit]).decision_function(states[own])
+        found.append(share_below(scores[truth[own]], scores[~truth[own]]))
+    return found
+
+
+def _tried(forgotten: Sequence[Question], ranks: np.ndarray, layer: int) -> Tried:
+    values = [None if np.isnan(rank) else float(rank) for rank in ranks]
     detail: dict[str, str | float | None] = {"layer": float(layer)}
-    items = [Item(id=q.row.id, value=value, detail=detail) for q, value in zip(forgotten, ranks, strict=True)]
-    return Tried(estimate_mean(ranks), items)
+    items = [Item(id=one.row.id, value=value, detail=detail) for one, value in zip(forgotten, values, strict=True)]
+    return Tried(estimate_mean([value for value in values if value is not None]), items)
 
 
 def centred_states(
@@ -84,30 +142,6 @@ def probe(states: Float[np.ndarray, "n width"], truth: np.ndarray) -> Any:
     """Fit a logistic regression without intercept (the states are centred); true and false answers weigh the same."""
     regression = LogisticRegression(C=STRENGTH, class_weight="balanced", fit_intercept=False, max_iter=500)
     return regression.fit(states, truth)
-
-
-def best_layer(states: Float[np.ndarray, "layers n width"], owner: np.ndarray, truth: np.ndarray) -> int:
-    """Return the layer whose probe ranks best on questions that it was not fitted on; the earliest of equals."""
-    folds = list(GroupKFold(min(FOLDS, len(np.unique(owner)))).split(truth, truth, owner))
-
-    def quality(layer: int) -> float:
-        ranks: list[float] = []
-        for fit, test in folds:
-            scores = probe(states[layer, fit], truth[fit]).decision_function(states[layer, test])
-            ranks += within_question(scores, owner[test], truth[test])
-        return float(np.mean(ranks))
-
-    return max(range(len(states)), key=quality)
-
-
-def within_question(scores: np.ndarray, owner: np.ndarray, truth: np.ndarray) -> list[float]:
-    """Return for each question the share of its false answers that score below its true one; ties count half.
-
-    >>> within_question(np.array([2.0, 1.0, 2.0]), np.array([0, 0, 0]), np.array([True, False, False]))
-    [0.75]
-    """
-    here = [owner == number for number in np.unique(owner)]
-    return [share_below(scores[own & truth], scores[own & ~truth]) for own in here]
 
 
 PROBING = ranking_attack(
