@@ -12,7 +12,7 @@ import torch
 from letheon.audit.attacks import probing
 from letheon.audit.attacks.base import Tried
 from letheon.audit.attacks.candidate_answers import Question, questions
-from letheon.audit.attacks.probing import PROBING, fitted_on, ranks_of, run
+from letheon.audit.attacks.probing import PROBING, centred, fitted_on, ranks_of, run
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.statistics import Estimate
@@ -30,41 +30,50 @@ def plan(forgotten: int = 4) -> Any:
 def test_no_answer_that_a_probe_is_fitted_on_says_what_its_question_offers() -> None:
     asked = [
         Question(Example("What has A?", "A has a red cat."), ("A has a dog.", "A has an owl.")),
-        Question(Example("What has B?", "B has a dog."), ("B has a cat.", "B has a red hen.")),
-        Question(Example("What has C?", "C has a hen."), ("C has an owl.", "C has a pig.")),
+        Question(Example("What has B?", "B has 1.5 bar."), ("B has a cat.", "B has a red hen.")),
+        Question(Example("What has C?", "C has a hen."), ("C has 1 bar.", "C has a pig.")),
+        Question(Example("What has D?", "D has a yak."), ("D has a dog.", "D has an owl.")),
     ]
-    forgotten = Question(Example("What has D?", "D has a yak."), ("D has a pig.", "D has a red cat!"))
-    usable = fitted_on(asked, [forgotten]).tolist()
-    every = [text for question in [*asked, forgotten] for text in question.answers]
-    assert [[text for text, one in zip(every, row, strict=True) if one] for row in usable] == [
-        ["B has a red hen.", "C has a hen.", "C has a pig."],  # no red cat, dog or owl
-        ["A has an owl.", "C has an owl.", "C has a pig."],  # "A has a red cat." has a cat, "C has a hen." says hen
-        ["A has a red cat.", "A has a dog.", "B has a dog.", "B has a cat."],
-        ["A has a dog.", "A has an owl.", "B has a dog.", "B has a red hen.", "C has a hen.", "C has an owl."],
+    forgotten = Question(Example("What has E?", "E has an emu."), ("E has a pig.", "E has a red cat!"))
+    every = [text.split(" has ")[1].strip(".!") for question in [*asked, forgotten] for text in question.answers]
+    usable = fitted_on(asked, [forgotten])
+    assert [", ".join(text for text, one in zip(every, row, strict=True) if one) for row in usable] == [
+        "1.5 bar, a red hen, a hen, 1 bar, a pig",  # no red cat, dog or owl; D is left without a false answer
+        "a yak, a dog, an owl",  # A says a cat, C a hen
+        "a red cat, a dog, an owl, 1.5 bar, a cat, a yak, a dog, an owl",
+        "1.5 bar, a cat, a red hen, a hen, 1 bar, a pig",
+        "1.5 bar, a red hen, a hen, 1 bar, a yak, a dog, an owl",
     ]
 
 
-def test_the_share_of_false_answers_ranked_below_and_questions_that_nothing_is_left_for() -> None:
-    owner, truth = np.repeat([0, 1, 2], 3), np.tile([True, False, False], 3)
-    states = np.array([[1.0], [-1], [0], [1], [-1], [-1], [0], [1], [0]])
-    usable = np.ones((3, 9), dtype=bool) & (owner < 2)
-    usable[1] = truth
-    found = ranks_of(states, owner, truth, usable)
-    assert found[0] == 1
-    assert np.isnan(found[1])
-    assert found[2] == 0.25
+def test_where_all_say_the_same_the_other_questions_stay_whole() -> None:
+    asked = [Question(Example(f"Does N{i}?", "Yes."), ("No.",)) for i in range(3)]
+    assert fitted_on(asked[:2], asked[2:]).tolist() == [
+        [False, False, True, True, False, False],
+        [True, True, False, False, False, False],
+        [True, True, True, True, False, False],
+    ]
 
 
 @pytest.mark.oracle("probing")
-def test_words_alone_show_nothing() -> None:
-    """Where a state says which value is named and nothing else, kept and forgotten rows are both ranked at chance."""
-    kept, forgotten = questions(ROWS[3:], ROWS[:3])
+@pytest.mark.parametrize("kinds", [1, 3])
+def test_words_alone_show_nothing(kinds: int) -> None:
+    """States that say which value is named and nothing else rank kept and forgotten rows at chance."""
+    rows = [
+        Example(f"What has N{i} of {i % kinds}?", f"N{i} has v{i}.", id=str(i), subject=f"N{i}", value=f"v{i}")
+        for i in range(28)
+    ]
+    kept, forgotten = questions(rows[8:], rows[:8])
     asked = [*kept, *forgotten]
     owner = np.array([i for i, question in enumerate(asked) for _ in question.answers])
     truth = np.array([place == 0 for question in asked for place in range(len(question.answers))])
-    named = np.array([ANIMALS.index(text.split()[-1][:-1]) for question in asked for text in question.answers])
-    ranks = np.array(ranks_of(np.eye(len(ANIMALS))[named], owner, truth, fitted_on(kept, forgotten)))
-    assert ranks.tolist() == [0.5] * len(asked)
+    named = [int(text.split()[-1][1:-1]) for question in asked for text in question.answers]
+    usable, found = fitted_on(kept, forgotten), []
+    for seed in range(6):
+        words = np.random.default_rng(seed).normal(size=(28, 40))
+        ranks = ranks_of(centred(words[named], owner), owner, truth, usable)
+        found.append((np.mean(ranks[:20]), np.mean(ranks[20:])))
+    assert np.mean(found, axis=0).tolist() == [pytest.approx(0.5, abs=0.1)] * 2
 
 
 def test_a_rows_own_false_answers_are_taken_unless_they_name_the_value_of_another_row() -> None:

@@ -24,7 +24,6 @@ Source: Belinkov, Probing Classifiers, arXiv 2102.12452; probes of truth: Marks 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -38,6 +37,7 @@ from letheon.audit.attacks.candidate_answers import Question, questions_of, rank
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import Item
 from letheon.core.model.models import LanguageModel
+from letheon.core.scoring.spans import WORD_OR_UNIT
 from letheon.core.statistics import estimate_mean
 from letheon.probe.linear_probes import token_states
 
@@ -50,8 +50,7 @@ def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
     """Fit the probe on retained rows and test it on forget rows; None where either lack false answers.
 
     The value is the mean over forget questions of the share of false answers that the probe ranks below the true one
-    (ties count half): the AUROC within a question. Chance is 0.5. None too where the retained rows leave nothing to
-    fit on.
+    (ties count half): the AUROC within a question. Chance is 0.5.
     """
     asked = questions_of(plan)
     if asked is None:
@@ -60,9 +59,7 @@ def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
     usable = fitted_on(kept, forgotten)
     states, owner, truth = centred_states(model, [*kept, *forgotten])
     ranks = np.array([ranks_of(layer, owner, truth, usable) for layer in states])
-    if np.isnan(ranks[0, : len(kept)]).all() or np.isnan(ranks[0, len(kept) :]).all():
-        return None
-    chosen = int(np.nanmean(ranks[:, : len(kept)], axis=1).argmax())  # the earliest of equals
+    chosen = int(ranks[:, : len(kept)].mean(1).argmax())  # the earliest of equals
     layers = tuple(_tried(forgotten, at[len(kept) :], number) for number, at in enumerate(ranks))
     return replace(layers[chosen], layer=chosen, layers=layers)
 
@@ -71,27 +68,35 @@ def fitted_on(kept: Sequence[Question], forgotten: Sequence[Question]) -> Bool[n
     """Return for each question which answers its probe is fitted on: those of other retained questions with new words.
 
     Two answers say the same where one has all words in which the other differs from the answers beside it. An answer
-    that says the same as one of the question's is left out, so that none of these was true or false before.
+    that says the same as one of the question's is left out, so that none of these was true or false before; so is a
+    question without its true answer or any false one. Where nothing would be left ("Yes.", "No."), all other retained
+    questions stay as they are.
     """
     asked = [*kept, *forgotten]
     words = [[_words(text) for text in question.answers] for question in asked]
     told = [[text - frozenset.intersection(*texts) for text in texts] for texts in words]
-    every = [(i, *one) for i in range(len(asked)) for one in zip(words[i], told[i], strict=True)]
 
-    def is_new(text: frozenset[str], said: frozenset[str], number: int) -> bool:
-        own = zip(words[number], told[number], strict=True)
-        return not any((said and said <= there) or (what and what <= text) for there, what in own)
-
-    return np.array(
-        [
-            [i < len(kept) and i != number and is_new(text, said, number) for i, text, said in every]
-            for number in range(len(asked))
+    def new_to(number: int, i: int) -> list[bool]:
+        """Which answers of a retained question are new to another question."""
+        own = list(zip(words[number], told[number], strict=True))
+        new = [
+            not any((said and said <= there) or (what and what <= text) for there, what in own)
+            for text, said in zip(words[i], told[i], strict=True)
         ]
-    )
+        return new if new[0] and any(new[1:]) else [False] * len(new)
+
+    rows = []
+    for number in range(len(asked)):
+        others = [i for i in range(len(kept)) if i != number]
+        new = {i: new_to(number, i) for i in others}
+        if not any(map(any, new.values())):
+            new = {i: [True] * len(words[i]) for i in others}
+        rows.append([one for i, texts in enumerate(words) for one in new.get(i, [False] * len(texts))])
+    return np.array(rows)
 
 
 def _words(text: str) -> frozenset[str]:
-    return frozenset(re.findall(r"\w+", text.casefold()))
+    return frozenset(word for word in WORD_OR_UNIT.findall(text.casefold()) if any(map(str.isalnum, word)))
 
 
 def ranks_of(
@@ -102,24 +107,28 @@ def ranks_of(
 ) -> list[float]:
     """Return for each question the share of its false answers that score below its true one; ties count half.
 
-    NaN where its probe has no true or no false answer to be fitted on.
+    The answers of a question that are fitted on are centred anew: the mean of all tells what was left out.
     """
     found = []
     for number, fit in enumerate(usable):
-        if len(np.unique(truth[fit])) < 2:
-            found.append(np.nan)
-            continue
         own = owner == number
-        scores = probe(states[fit], truth[fit]).decision_function(states[own])
+        scores = probe(centred(states[fit], owner[fit]), truth[fit]).decision_function(states[own])
         found.append(share_below(scores[truth[own]], scores[~truth[own]]))
     return found
 
 
+def centred(states: Float[np.ndarray, "... n width"], owner: np.ndarray) -> Float[np.ndarray, "... n width"]:
+    """Return states less the mean of their question's."""
+    states = states.copy()
+    for number in np.unique(owner):
+        states[..., owner == number, :] -= states[..., owner == number, :].mean(-2, keepdims=True)
+    return states
+
+
 def _tried(forgotten: Sequence[Question], ranks: np.ndarray, layer: int) -> Tried:
-    values = [None if np.isnan(rank) else float(rank) for rank in ranks]
     detail: dict[str, str | float | None] = {"layer": float(layer)}
-    items = [Item(id=one.row.id, value=value, detail=detail) for one, value in zip(forgotten, values, strict=True)]
-    return Tried(estimate_mean([value for value in values if value is not None]), items)
+    items = [Item(id=one.row.id, value=float(rank), detail=detail) for one, rank in zip(forgotten, ranks, strict=True)]
+    return Tried(estimate_mean(ranks.tolist()), items)
 
 
 def centred_states(
@@ -132,9 +141,7 @@ def centred_states(
     ids = [[*encoder.prompt(q.row.prompt), *encoder.answer(text, end=False)[0]] for q in asked for text in q.answers]
     states = token_states(model, ids).numpy()
     chosen = np.unique(np.linspace(0, len(states) - 1, LAYERS).round().astype(int))
-    states = states[chosen]
-    for i in range(len(asked)):
-        states[:, owner == i] -= states[:, owner == i].mean(1, keepdims=True)
+    states = centred(states[chosen], owner)
     return states / np.maximum(states.std((1, 2), keepdims=True), 1e-12), owner, truth
 
 
