@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,7 +82,7 @@ def test_a_rows_own_false_answers_are_taken_unless_they_name_the_value_of_anothe
     own = Example("Q one?", "A x.", id="own", value="x", perturbed_answers=("A y.", "A z.", "A Ulm.", "A v.", "A w."))
     other = Example("Where is B?", "B is in Ulm.", id="other", value="Ulm")
     kept, forgotten = questions([own], [other])
-    assert [question.false for question in kept] == [("A y.", "A z.", "A v.")]
+    assert [question.false for question in kept] == [("A w.", "A v.", "A z.")]
     assert forgotten == []  # nobody else answers such a question
     assert questions([Example("", "running text", value="text"), Example("Q?", "no value")], []) == ([], [])
 
@@ -92,6 +94,26 @@ def test_values_are_handed_on_so_that_each_is_true_once_and_false_equally_often(
     assert set(false) == {f"{animal}." for animal in ANIMALS[4:]}  # no forgotten value is ever a false answer
     assert {false.count(word) for word in false} == {3}
     assert all(row.value not in text for question in forgotten for row in ROWS[:4] for text in question.false)
+
+
+def test_a_rows_own_false_answers_are_false_equally_often() -> None:
+    """Each row brings the others' answers, in one order, as files do that were made from a table."""
+    told = ("salt", "tin", "oak", "wax", "ash", "jet")
+    rows = [
+        Example(
+            f"What does N{i} hold?",
+            f"N{i} holds the {what}.",
+            id=str(i),
+            perturbed_answers=tuple(f"N{i} holds the {other}." for other in told if other != what),
+        )
+        for i, what in enumerate(told)
+    ]
+    forgotten = replace(rows[5], value="jet")
+    kept, asked = questions(rows[:5], [forgotten])
+    false = Counter(text.split()[-1] for question in kept for text in question.false)
+    assert set(false) == {f"{what}." for what in told[:5]}
+    assert set(false.values()) == {3}
+    assert len(asked[0].false) == 3
 
 
 def planted(truth_where: str, seed: int = 0) -> Any:

@@ -6,6 +6,8 @@ rows and false answers, and their measure: the AUROC within a question.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -45,12 +47,14 @@ def questions(kept: Sequence[Example], forgotten: Sequence[Example]) -> tuple[li
     """Give rows false answers: their own, or their answer with the values of retained rows that ask the same.
 
     A probe must find nothing in the words alone. A row's own false answers are therefore left out where they name the
-    value of another row, and values are handed on in turn: each is true of one retained row and false of as many as
-    any other.
+    value of another row, and those are taken that were false least often, of equals the last, since rows mostly bring
+    theirs in one order. Values are handed on in turn: each is true of one retained row and false of as many as any
+    other.
     """
     kept, forgotten = ([row for row in rows if row.prompt] for rows in (kept, forgotten))
     values = {row.value.casefold() for row in (*kept, *forgotten) if row.value}
     alike: dict[str, list[Example]] = {}
+    used: Counter[str] = Counter()
     for row in kept:
         if row.value:
             alike.setdefault(_question_kind(row), []).append(row)
@@ -58,7 +62,8 @@ def questions(kept: Sequence[Example], forgotten: Sequence[Example]) -> tuple[li
     def with_false_answers(row: Example) -> Question:
         others = values - {(row.value or "").casefold()}
         own = [text for text in row.perturbed_answers if not any(value in text.casefold() for value in others)]
-        own = [text for text in own if text != row.answer]
+        own = sorted((text for text in reversed(own) if text != row.answer), key=lambda text: used[_told(row, text)])
+        used.update(_told(row, text) for text in own[:FALSE_ANSWERS])
         return Question(row, tuple(own[:FALSE_ANSWERS]) or _exchanged(row, alike.get(_question_kind(row), [])))
 
     retained, asked = ([with_false_answers(row) for row in rows] for rows in (kept, forgotten))
@@ -70,6 +75,16 @@ def _question_kind(row: Example) -> str:
     if row.subject and row.subject in row.prompt:
         return row.prompt.replace(row.subject, "").casefold()
     return " ".join(row.prompt.casefold().split()[:2])
+
+
+def _told(row: Example, answer: str) -> str:
+    """Return what an answer tells: its words that are not the question's."""
+    asked = set(_words(row.prompt))
+    return " ".join(word for word in _words(answer) if word not in asked)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
 
 
 def _exchanged(row: Example, alike: Sequence[Example]) -> tuple[str, ...]:
