@@ -12,12 +12,10 @@ import pytest
 import torch
 
 from letheon.audit.attacks import probing
-from letheon.audit.attacks.base import Tried
 from letheon.audit.attacks.candidate_answers import Question, questions
 from letheon.audit.attacks.probing import PROBING, centred, fitted_on, ranks_of, run
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.statistics import Estimate
 
 ANIMALS = ("cat", "dog", "fox", "hen", "owl", "pig", "ram", "bee", "yak", "eel", "ape", "emu")
 ROWS = [
@@ -29,7 +27,8 @@ def plan(forgotten: int = 4) -> Any:
     return SimpleNamespace(tried_facts=ROWS[:forgotten], retain=ROWS[forgotten:], neighbours=[])
 
 
-def test_no_answer_that_a_probe_is_fitted_on_says_what_its_question_offers() -> None:
+def test_no_answer_that_a_probe_is_fitted_on_says_what_its_question_offers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "LEAST_QUESTIONS", 1)
     asked = [
         Question(Example("What has A?", "A has a red cat."), ("A has a dog.", "A has an owl.")),
         Question(Example("What has B?", "B has 1.5 bar."), ("B has a cat.", "B has a red hen.")),
@@ -173,19 +172,7 @@ def test_the_layer_is_chosen_on_kept_rows_alone(tiny: LanguageModel, monkeypatch
     monkeypatch.setattr(probing, "token_states", states)
     tried = run(tiny, plan())
     assert tried is not None
-    assert tried.layer == 1
-    assert len(tried.layers) == 3
-    assert (tried.value, tried.items) == (tried.layers[1].value, tried.layers[1].items)
-
-
-def test_a_control_is_read_at_the_layer_that_was_chosen_on_the_model_that_it_controls() -> None:
-    def at(value: float, layer: int | None = None, layers: tuple[Tried, ...] = ()) -> Tried:
-        return Tried(Estimate(value, None, None, 1), [], layer=layer, layers=layers)
-
-    control = at(0.1, 0, (at(0.1), at(0.7)))
-    assert control.as_control_of(at(0.9, 1)).value.value == 0.7
-    assert control.as_control_of(at(0.9)) is control
-    assert control.as_control_of(at(0.9, 2)) is control  # a model of other layers
+    assert {item.detail["layer"] for item in tried.items} == {1.0}
 
 
 def test_a_real_model_is_measured_and_left_as_it_was(tiny: LanguageModel) -> None:
@@ -194,7 +181,6 @@ def test_a_real_model_is_measured_and_left_as_it_was(tiny: LanguageModel) -> Non
     assert tried is not None
     assert len(tried.items) == 4
     assert tried.value.low is not None
-    assert len(tried.layers) > 1
     assert tiny.parameters_hash() == before
 
 

@@ -125,19 +125,11 @@ class Tried:
         value: its estimate with interval, in the attack's unit.
         items: the rows behind the value; `detail` may hold texts, such as `prompt` and `answer`.
         variants: variants on the same rows.
-        layer: the number in `layers` of the layer that was chosen on this model; None where there is no choice.
-        layers: what the attack finds at each layer that it could choose.
     """
 
     value: Estimate
     items: list[Item]
     variants: tuple[Variant, ...] = ()
-    layer: int | None = None
-    layers: tuple[Tried, ...] = ()
-
-    def as_control_of(self, other: Tried) -> Tried:
-        """Return what the attack finds in this model where it reads the layer that was chosen on another model."""
-        return self if other.layer is None or other.layer >= len(self.layers) else self.layers[other.layer]
 
 
 @dataclass(frozen=True)

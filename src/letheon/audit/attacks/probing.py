@@ -11,12 +11,12 @@ States of a question's candidate answers are centred: the probe sees how they di
 True and false answers can still differ in their words alone: a value of a retained row is true once and false three
 times, and a probe that was fitted on it calls it false wherever it comes. So for each question the probe is fitted
 anew, without the answers that say what this one's answers say (see `fitted_on`). The layer is chosen on the retained
-rows alone, each of them ranked in the same way; a model that never saw the rows is read at the layer that was chosen on
-the model that it is the control of.
+rows alone, each of them ranked in the same way, so that retained rows of a model without knowledge stand at chance.
 
-Measured on SmolLM2 of 135M parameters that knows all facts: retained rows are ranked at chance in most requests (.36 to
-.6), and then the attack shows little. The logit lens (`lens.py`), which fits nothing, finds every fact of these models,
-and none in the retrained ones.
+Measured on SmolLM2 of 135M parameters that knows all facts of seven requests: at the best of six layers the retained
+rows stand at .53 to .72, and five or six forget rows seldom clear chance, so that the attack often shows nothing
+(docs/decisions/0006-audit-limits.md). The logit lens (`lens.py`), which fits nothing, finds most facts of such models,
+and few in the retrained ones.
 
 Source: Belinkov, Probing Classifiers, arXiv 2102.12452; probes of truth: Marks and Tegmark, arXiv 2310.06824; deleted
         facts in hidden states: Patil et al., arXiv 2309.17410.
@@ -25,7 +25,6 @@ Source: Belinkov, Probing Classifiers, arXiv 2102.12452; probes of truth: Marks 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ from jaxtyping import Bool, Float
 from sklearn.linear_model import LogisticRegression
 
 from letheon.audit.attacks.base import Tried
-from letheon.audit.attacks.candidate_answers import Question, questions_of, ranking_attack, share_below
+from letheon.audit.attacks.candidate_answers import LEAST_QUESTIONS, Question, questions_of, ranking_attack, share_below
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import Item
 from letheon.core.model.models import LanguageModel
@@ -60,8 +59,10 @@ def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
     states, owner, truth = centred_states(model, [*kept, *forgotten])
     ranks = np.array([ranks_of(layer, owner, truth, usable) for layer in states])
     chosen = int(ranks[:, : len(kept)].mean(1).argmax())  # the earliest of equals
-    layers = tuple(_tried(forgotten, at[len(kept) :], number) for number, at in enumerate(ranks))
-    return replace(layers[chosen], layer=chosen, layers=layers)
+    values = ranks[chosen, len(kept) :].tolist()
+    detail: dict[str, str | float | None] = {"layer": float(chosen)}
+    items = [Item(id=one.row.id, value=value, detail=detail) for one, value in zip(forgotten, values, strict=True)]
+    return Tried(estimate_mean(values), items)
 
 
 def fitted_on(kept: Sequence[Question], forgotten: Sequence[Question]) -> Bool[np.ndarray, "questions answers"]:
@@ -69,8 +70,9 @@ def fitted_on(kept: Sequence[Question], forgotten: Sequence[Question]) -> Bool[n
 
     Two answers say the same where one has all words in which the other differs from the answers beside it. An answer
     that says the same as one of the question's is left out, so that none of these was true or false before; so is a
-    question without its true answer or any false one. Where nothing would be left ("Yes.", "No."), all other retained
-    questions stay as they are.
+    question without its true answer or any false one. Where fewer than `LEAST_QUESTIONS` are left ("Yes.", "No."),
+    all other retained questions stay as they are. Words are told apart by spaces and signs: what two compounds or two
+    Chinese sentences share is not seen.
     """
     asked = [*kept, *forgotten]
     words = [[_words(text) for text in question.answers] for question in asked]
@@ -89,7 +91,7 @@ def fitted_on(kept: Sequence[Question], forgotten: Sequence[Question]) -> Bool[n
     for number in range(len(asked)):
         others = [i for i in range(len(kept)) if i != number]
         new = {i: new_to(number, i) for i in others}
-        if not any(map(any, new.values())):
+        if sum(map(any, new.values())) < LEAST_QUESTIONS:
             new = {i: [True] * len(words[i]) for i in others}
         rows.append([one for i, texts in enumerate(words) for one in new.get(i, [False] * len(texts))])
     return np.array(rows)
@@ -123,12 +125,6 @@ def centred(states: Float[np.ndarray, "... n width"], owner: np.ndarray) -> Floa
     for number in np.unique(owner):
         states[..., owner == number, :] -= states[..., owner == number, :].mean(-2, keepdims=True)
     return states
-
-
-def _tried(forgotten: Sequence[Question], ranks: np.ndarray, layer: int) -> Tried:
-    detail: dict[str, str | float | None] = {"layer": float(layer)}
-    items = [Item(id=one.row.id, value=float(rank), detail=detail) for one, rank in zip(forgotten, ranks, strict=True)]
-    return Tried(estimate_mean(ranks.tolist()), items)
 
 
 def centred_states(

@@ -78,9 +78,6 @@ def all_attacks(findings: FindingsByRole, forms: tuple[str, ...] = ()) -> list[A
 
 def _attack(attack: attacks.Attack, findings: FindingsByRole, forms: tuple[str, ...]) -> Attack:
     tried = {role: model.attacks[attack.name] for role, model in findings.items() if attack.name in model.attacks}
-    judged, control = tried.get("after"), tried.get("reference")
-    if isinstance(judged, Tried) and isinstance(control, Tried):
-        tried["reference"] = control.as_control_of(judged)
     values = {role: _drawn(attack, tried.get(role, [])) for role in findings}
     if "after" not in tried:
         values["after"] = Value.missing(f"the model after cannot be asked so: {attack.needs}")
