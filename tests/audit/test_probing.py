@@ -56,6 +56,23 @@ def test_where_all_say_the_same_the_other_questions_stay_whole() -> None:
     ]
 
 
+def test_few_questions_of_one_kind_are_fitted_on_as_they_are_and_more_without_what_is_said() -> None:
+    """Each of six questions has five others, which say what it says; of twelve, eight say nothing of the kind."""
+    few, more = (fitted_on(*questions(ROWS[:n], [])) for n in (6, 12))
+    assert few.sum(1).tolist() == [5 * 4] * 6
+    assert (more.sum(1) < 11 * 4).all()
+
+
+def test_of_equal_layers_the_first_is_read(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def states(model: LanguageModel, rows: list[list[int]], **_: Any) -> torch.Tensor:
+        return planted("everywhere")(model, rows)[[0, 1, 1, 2]]
+
+    monkeypatch.setattr(probing, "token_states", states)
+    tried = run(tiny, plan())
+    assert tried is not None
+    assert {item.detail["layer"] for item in tried.items} == {1.0}
+
+
 @pytest.mark.oracle("probing")
 @pytest.mark.parametrize("kinds", [1, 3])
 def test_words_alone_show_nothing(kinds: int) -> None:
@@ -160,17 +177,18 @@ def test_where_the_forgotten_rows_carry_no_truth_the_probe_is_at_chance(
 
 
 def test_the_layer_is_chosen_on_kept_rows_alone(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another layer tells the truth of the forget rows alone."""
+    """Another layer tells the truth of the forget rows best, and of the kept rows a little."""
 
     def states(model: LanguageModel, rows: list[list[int]], **_: Any) -> torch.Tensor:
         found = planted("kept")(model, rows)
         for at, text in enumerate(model.tokenizer.decode(ids) for ids in rows):
-            if any(row.answer in text and row.prompt in text for row in ROWS[:4]):
-                found[2, at, 3] += 6
+            for number, row in enumerate(ROWS):
+                if row.answer in text and row.prompt in text:
+                    found[2, at, 3] += 60 if number < 6 else 1.5
         return found
 
     monkeypatch.setattr(probing, "token_states", states)
-    tried = run(tiny, plan())
+    tried = run(tiny, plan(forgotten=6))
     assert tried is not None
     assert {item.detail["layer"] for item in tried.items} == {1.0}
 

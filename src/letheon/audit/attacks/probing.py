@@ -10,8 +10,8 @@ claims to find.
 States of a question's candidate answers are centred: the probe sees how they differ, not what the question is about.
 True and false answers can still differ in their words alone: a value of a retained row is true once and false three
 times, and a probe that was fitted on it calls it false wherever it comes. So for each question the probe is fitted
-anew, without the answers that say what this one's answers say (see `fitted_on`). The layer is chosen on the retained
-rows alone, each of them ranked in the same way, so that retained rows of a model without knowledge stand at chance.
+anew, without the answers that say what this one's answers say, where enough others remain (see `fitted_on`). The layer
+is chosen on the retained rows alone, each of them ranked in the same way.
 
 Measured on SmolLM2 of 135M parameters that knows all facts of seven requests: at the best of six layers the retained
 rows stand at .53 to .72, and five or six forget rows seldom clear chance, so that the attack often shows nothing
