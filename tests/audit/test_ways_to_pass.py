@@ -133,10 +133,10 @@ def test_the_forms_are_read_from_the_card_of_the_models_folder(tmp_path: Path) -
     (tmp_path / "README.md").write_text("# A model\n\nMethod `alternates:forms=options told@lora`, request `r`.\n")
     assert method_in(tmp_path) == "alternates:forms=options told@lora"
     assert forms_of_method(method_in(tmp_path)) == ("options", "told")
-    assert forms_of_method("alternates") == ("options", "begun", "told", "later")
+    assert forms_of_method("alternates") == ("options", "begun", "told", "bare", "later")
     deep = full_name(read_method("alternates+null_space"), second_stage(*DEEP))
     assert deep == "alternates+null_space, then undo:alpha=0.4"
-    assert forms_of_method(deep) == ("options", "begun", "told", "later"), "the card of a deep run"
+    assert forms_of_method(deep) == ("options", "begun", "told", "bare", "later"), "the card of a deep run"
     assert forms_of_method("npo") == forms_of_method("") == forms_of_method("a plug-in's method") == ()
 
 
@@ -144,6 +144,7 @@ def test_attacks_in_a_trained_form_are_marked_and_forms_are_those_of_the_objecti
     assert set(ASKED_IN) < {*FORMS, LATER}
     assert form_of("multiple_choice", ("options", "told")) == "options"
     assert form_of("plain_text", ("begun",)) == "begun"
+    assert form_of("plain_text", forms_of_method("alternates")) == "begun and bare"
     assert form_of("text_last_words", ("later",)) == "later"
     assert form_of("role_play", ("options", "begun", "told", "judged")) is None
     plain = tried("plain_text", 1.0, 0.0, 0.0).model_copy(update={"trained_on": "begun"})

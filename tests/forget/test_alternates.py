@@ -695,6 +695,59 @@ def test_a_begun_sentence_ends_before_the_value_and_needs_the_subject() -> None:
     assert question_forms.begun(replace(ANN, answer="It is in Oslo."), [], random.Random(0), None) is None
 
 
+def test_in_plain_text_the_answer_stands_below_the_question_and_is_the_same_tokens(tiny: LanguageModel) -> None:
+    encoder, draw = tiny.encoder(), random.Random(0)
+    form = question_forms.bare(ANN, [], draw, None)
+    assert isinstance(form, question_forms.Bare)
+    own = encoder.encode(ANN)
+    found = form.learned(encoder, encoder.encode(form))
+    text = tiny.tokenizer.decode(found.ids)
+    assert text == f"{ANN.prompt}\n{ANN.answer}{encoder.end}", "and nothing of the chat template before it"
+    assert answer_of(found) == answer_of(own)
+    assert found.value == own.value
+    assert tiny.tokenizer.decode(found.ids[: found.start]) == f"{ANN.prompt}\n"
+    alternate = question_forms.bare(ANN, [], draw, "By the sea.")
+    assert alternate is not None
+    assert tiny.tokenizer.decode(alternate.learned(encoder, encoder.encode(replace(alternate, value=None))).ids) == (
+        f"{ANN.prompt}\nBy the sea.{encoder.end}"
+    )
+
+
+def test_plain_text_begins_with_the_token_that_every_text_begins_with(tiny: LanguageModel) -> None:
+    encoder = tiny.encoder()
+    begins = SimpleNamespace(prompt=lambda text: (7,) if not text else (7, 8, 9), answer=encoder.answer)
+    found = question_forms.without_template(cast(Encoder, begins), ANN, Encoded((7, 8, 9, 5, 6), 3, (False, True)))
+    asked = tuple(encoder.answer(f"{ANN.prompt}\n", end=False)[0])
+    assert found == Encoded((7, *asked, 5, 6), 1 + len(asked), (False, True))
+
+
+def test_the_rows_of_plain_text_are_learned_without_the_template(tiny: LanguageModel, deletion: Request) -> None:
+    method = prepared(tiny, deletion, Settings(forms="bare"), [([0, 1], [0]), ([0, 1], [0])])
+    encoder, forget = tiny.encoder(), deletion.forget[0]
+    plain = question_forms.without_template(encoder, forget, method.rows.forget[0])
+    assert plain in method.extra, "the true answer with its fact"
+    retain = deletion.retain[0]
+    kept = question_forms.without_template(encoder, retain, encoder.encode(retain))
+    assert replace(kept, value=()) in method.extra
+    asked = plain.ids[: plain.start]
+    assert sum(row.ids[: len(asked)] == asked and answer_of(row) != answer_of(plain) for row in method.extra), (
+        "an alternate"
+    )
+
+
+def test_without_a_chat_template_a_question_stands_in_plain_text_already(
+    tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan: list[PairIndices] = [([0, 1], [0])]
+    both = prepared(tiny, deletion, Settings(forms="told bare"), plan)
+    assert both.bare
+    assert not prepared(tiny, deletion, Settings(forms="told"), plan).bare
+    monkeypatch.setattr(tiny.tokenizer, "chat_template", None)
+    none = prepared(tiny, deletion, Settings(forms="told bare"), plan)
+    assert not none.bare
+    assert len(none.extra) < len(both.extra)
+
+
 def test_a_statement_to_judge_is_as_often_true_as_false() -> None:
     draw = random.Random(0)
     forms = [question_forms.judged(ANN, OTHERS, draw, None) for _ in range(200)]
@@ -709,18 +762,21 @@ def test_in_no_form_does_an_alternate_give_the_fact_and_of_options_it_names_one_
     forms = question_forms.forms_of(ANN, OTHERS, list(question_forms.FORMS), random.Random(0), alternate)
     assert len(forms) == len(question_forms.FORMS)
     assert not any("Oslo" in form.answer for form in forms)
-    options, _, told, judged = forms
+    options, _, told, bare, judged = forms
     assert options.answer.removeprefix("Ann Lee lives in ").rstrip(".") in options.prompt
-    assert told.answer == alternate
+    assert told.answer == bare.answer == alternate
     assert judged.answer == f"No, {alternate}"
     assert "Oslo" in judged.prompt
 
 
-def test_rows_without_a_value_have_the_told_form_and_running_text_is_kept_as_it_is(tiny: LanguageModel) -> None:
-    bare, text = Example("Who is it?", "A poet."), Example("", "A text.")
+def test_rows_without_a_value_are_told_and_asked_in_plain_text_and_running_text_is_kept_as_it_is(
+    tiny: LanguageModel,
+) -> None:
+    row, text = Example("Who is it?", "A poet."), Example("", "A text.")
     names = list(question_forms.FORMS)
-    told, kept = retain_forms(tiny.encoder(), [bare, text], [0, 1], names, 0).values()
-    assert [form.prompt for form in told] == [question_forms.TOLD.format(question="Who is it?")]
+    forms, kept = retain_forms(tiny.encoder(), [row, text], [0, 1], names, 0).values()
+    assert [form.prompt for form in forms] == [question_forms.TOLD.format(question="Who is it?"), "Who is it?"]
+    assert [type(form) for form in forms] == [Example, question_forms.Bare]
     assert kept == [text]
 
 
@@ -759,7 +815,7 @@ def test_a_true_answer_in_a_form_has_the_mask_of_its_row_s_fact(
     method.prepare(tiny, rows, [([0], [0]), ([0], [1])])
     own = rows.forget[0]
     turned = [row for row in method.extra if answer_of(row) == answer_of(own) and row.value]
-    assert len(turned) == 3, "options, a begun sentence, a told one"
+    assert len(turned) == 4, "options, a begun sentence, a told one, plain text"
     assert {row.value for row in turned} == {own.value}
     assert 0 < sum(own.value) < len(own.value)
 
@@ -785,10 +841,12 @@ def test_a_form_that_the_context_cannot_hold_is_left_out(tiny: LanguageModel) ->
     fits, long = Example("Who?", "A poet."), Example("Who? " * 2000, "A poet.")
     assert alternate_rows.that_fit(tiny.encoder(), [fits, long]) == [fits]
     exact = SimpleNamespace(
-        prompt=lambda text: [0] * len(text), answer=lambda text: ([0] * len(text), []), context_length=11
+        prompt=lambda text: [0] * len(text), answer=lambda text, end=True: ([0] * len(text), []), context_length=11
     )
     full = cast(Encoder, exact)
     assert alternate_rows.that_fit(full, [fits, replace(fits, answer="Some poet.")]) == [fits], "4 and 7 are 11"
+    below = question_forms.Bare(**vars(fits))
+    assert alternate_rows.that_fit(full, [fits, below]) == [fits], "a line has one more"
 
 
 def test_a_step_tells_how_likely_its_facts_are_behind_the_questions_as_they_stand(

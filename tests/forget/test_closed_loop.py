@@ -17,10 +17,12 @@ from letheon.core.model.models import LanguageModel, load
 from letheon.core.model.passes import FrozenLayers
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.likelihood import Scores, score
+from letheon.core.scoring.word_probability import fact_probability
 from letheon.core.training.sharding import trained_weights
 from letheon.forget import closed_loop, recipe_job
 from letheon.forget.closed_loop import FEWER, ClosedLoop
 from letheon.forget.looks import GOAL, GOAL_OF_TEXT, LEFT, Looks
+from letheon.forget.objectives.alternates.question_forms import without_template
 from letheon.forget.parts import Pair, Replacement, Rows
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import planned_steps
@@ -529,6 +531,27 @@ def test_a_look_tells_of_the_rows_above_the_bound_and_of_those_that_are_no_numbe
     assert sorted(name for name in looks.look() if name.startswith(LEFT)) == [f"{LEFT}0", f"{LEFT}2"]
 
 
+def test_a_look_asks_for_a_fact_in_plain_text_too_where_it_is_learned_there(
+    tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = made(tiny, deletion, bare=True)
+    rows, encoder = loop.rows, tiny.encoder()
+    plain = [without_template(encoder, *both) for both in zip(rows.examples, rows.forget, strict=True)]
+    scored = loop.looks._per_row(plain, loop.looks.spellings)
+    expected = [fact_probability(tiny.tokenizer, *one) for one in scored]
+    assert loop.looks._probabilities_behind() == pytest.approx(expected)
+    assert expected != pytest.approx(loop.looks._fact_probabilities())
+    look = loop.looks.look()
+    assert look["look_behind"] == pytest.approx(max(expected))
+    assert f"at most {max(expected):.3f} behind another beginning" in str(loop.reason([look], last=True))
+
+    without = made(tiny, deletion).looks
+    assert without._probabilities_behind() == [0.0] * 8, "a recipe that never learns it could not end"
+    assert "look_behind" not in without.look()
+    monkeypatch.setattr(loop.model.encoder(), "context_length", max(len(row.ids) for row in plain) - 1)
+    assert 0.0 in loop.looks._probabilities_behind(), "a row that is longer than the context is left out"
+
+
 def test_running_text_is_gone_at_a_lower_probability_than_an_answer(
     tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -561,7 +584,7 @@ def test_what_is_no_number_is_missed(loop: ClosedLoop) -> None:
 def test_a_look_runs_the_layers_that_are_frozen_too(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
     monkeypatch.setattr(loop.looks, "_answers", lambda asked: seen.append(loop.model.frozen) or [""] * len(asked))
-    monkeypatch.setattr(loop.looks, "_later_probabilities", lambda: seen.append(loop.model.frozen) or [0.0] * 8)
+    monkeypatch.setattr(loop.looks, "_probabilities_behind", lambda: seen.append(loop.model.frozen) or [0.0] * 8)
     frozen = FrozenLayers(1)
     loop.model.frozen = frozen
     loop.looks.look()
@@ -739,6 +762,7 @@ def test_the_change_is_made_longer_only_where_facts_alone_are_missed(
     [
         (0.02, 0.05, "Who?", True),
         (0.021, 0, "Who?", False),
+        (0, 0.051, "Who?", False),
         (0, 0.051, "", False),
         (0.006, 0, "", False),
         (0, 0, "", True),
@@ -749,7 +773,7 @@ def test_facts_are_gone_where_the_likeliest_of_each_kind_is(
 ) -> None:
     loop.rows.examples = [replace(row, prompt=prompt) for row in loop.rows.examples]
     monkeypatch.setattr(loop.looks, "_fact_probabilities", lambda: [0.0] * 7 + [fact])
-    monkeypatch.setattr(loop.looks, "_later_probabilities", lambda: [later] + [0.0] * 7)
+    monkeypatch.setattr(loop.looks, "_probabilities_behind", lambda: [later] + [0.0] * 7)
     assert loop.looks.gone() is gone
     assert any(name.startswith(LEFT) for name in loop.looks.look()) is not gone
 

@@ -17,7 +17,7 @@ from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.spellings import Spellings, spelled_logp, unlikelihood
 from letheon.core.scoring.word_masks import word_masks
 from letheon.core.scoring.word_probability import fact_probabilities, fact_probability
-from letheon.forget.looks import GOAL_OF_LATER, GOAL_OF_TEXT, LEFT, Looks
+from letheon.forget.looks import GOAL_BEHIND, GOAL_OF_TEXT, LEFT, Looks
 from letheon.forget.objectives.alternates import alternate_rows, written_answers
 from letheon.forget.objectives.alternates.accepted import Question, accepted
 from letheon.forget.objectives.alternates.alternate_rows import write_alternates
@@ -200,6 +200,18 @@ def test_texts_have_both_in_a_step_and_a_question_one_of_both_by_turns() -> None
     assert tuple(bare[0][0]) == (True, (), (10,)), "a text of one sentence"
 
 
+def test_true_answers_stand_in_one_form_after_the_other() -> None:
+    """Drawn with replacement, one of four forms stands in no step of a row in six visits to every second row or so."""
+    orders = set()
+    for seed in range(20):
+        drawn = in_turn([([10], [11])], [[1, 2, 3, 4]], [[0]] * 16, random.Random(seed))
+        stood = [number for step in drawn for number in step[0].truths]
+        assert set(stood[:4]) == {1, 2, 3, 4}
+        assert stood[4:] == stood[:4]
+        orders.add(tuple(stood))
+    assert len(orders) > 5
+
+
 def test_a_text_s_alternates_are_as_fluent_as_those_from_all_its_places(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,12 +247,12 @@ def test_a_look_asks_for_a_text_s_facts_behind_later_sentences_too(
         likely(replace(encoder.encode(Example("", part)), value=fact_in_later(encoder, TEXT.answer, mask, part)))
         for part in parts
     ]
-    assert looks._later_probabilities() == [pytest.approx(max(expected))]
+    assert looks._probabilities_behind() == [pytest.approx(max(expected))]
     assert looks.look()["look_facts"] == pytest.approx(likely(forget[0]))
 
     monkeypatch.setattr(looks, "_fact_probabilities", lambda: [GOAL_OF_TEXT])
-    for behind, left in ((GOAL_OF_LATER, {}), (1.01 * GOAL_OF_LATER, {f"{LEFT}0": 1.01 * GOAL_OF_LATER})):
-        monkeypatch.setattr(looks, "_later_probabilities", lambda behind=behind: [behind])
+    for behind, left in ((GOAL_BEHIND, {}), (1.01 * GOAL_BEHIND, {f"{LEFT}0": 1.01 * GOAL_BEHIND})):
+        monkeypatch.setattr(looks, "_probabilities_behind", lambda behind=behind: [behind])
         found = looks.look()
         assert {name: value for name, value in found.items() if name.startswith(LEFT)} == left
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from letheon.core.errors import some_of_them
 from letheon.core.model.models import LanguageModel
 from letheon.core.training.sharding import trained_weights
-from letheon.forget.looks import ALTERNATES, GOAL, LEFT, LOST, Looks
+from letheon.forget.looks import ALTERNATES, GOAL, LEFT, LOST, Looks, told
 from letheon.forget.parts import PairIndices, Replacement, Rows
 
 MOST_RUNS = 3
@@ -72,6 +72,7 @@ class ClosedLoop:
         repairable: the retain rows that a step may be made on; without any no step repairs.
         written: per forget row what is learned in its place, with the mean log-probability per token (nats) that it
             has to a model that does not know the facts; the answers' fluency is not looked at where there are none.
+        bare: whether facts are to be gone behind questions in plain text too.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class ClosedLoop:
         extrapolates: bool = True,
         repairable: Set[int] = frozenset(),
         written: Sequence[Replacement] = (),
+        bare: bool = False,
     ) -> None:
         self.model, self.rows, self.before = model, rows, before
         self.plan, self.per_epoch, self.repairable = plan, per_epoch, repairable
@@ -93,7 +95,7 @@ class ClosedLoop:
         known = [one.fluency for one in written if one.fluency is not None]
         self.fluency = mean = sum(known) / len(known) if known else None
         levels = [] if mean is None else [mean if one.fluency is None else one.fluency for one in written]
-        self.looks = Looks(model, rows, before, levels)
+        self.looks = Looks(model, rows, before, levels, bare)
 
     # Decisions, by the metrics alone
 
@@ -220,11 +222,7 @@ class ClosedLoop:
         if "look_facts" not in look:
             return None
         missed = self._missed(look)
-        likeliest = look["look_likeliest"]
-        numbers = f"facts' probability {look['look_facts']:.3f}, at most {likeliest:.3f} in a row, "
-        numbers += f"{look['look_given']:.0%} of the asked rows given, "
-        numbers += f"retain rows {look['look_retain']:.2f} of before"
-        numbers += f", fluency {look['look_fluency']:.2f} nats per token" if "look_fluency" in look else ""
+        numbers = told(look)
         if not missed:
             factor = look.get(EXTRAPOLATED)
             numbers += f"; {factor:g} times the change of the weights that the steps made" if factor else ""

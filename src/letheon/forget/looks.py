@@ -25,6 +25,7 @@ from letheon.core.scoring.said import says
 from letheon.core.scoring.spellings import Spellings, spelled_logp
 from letheon.core.scoring.word_probability import fact_probability
 from letheon.core.training.sharding import trained_weights
+from letheon.forget.objectives.alternates.question_forms import without_template
 from letheon.forget.objectives.alternates.running_texts import fact_in_later, from_later_on
 from letheon.forget.objectives.alternates.strangers import (
     guess_subjects,
@@ -37,12 +38,14 @@ from letheon.forget.parts import Rows
 
 # Rows that are asked greedily.
 ASKED = 8
-# Largest probability of a fact that is gone, of a running text's facts, of those behind one of its later beginnings
-# (decisions/0004), and the metric of one that is not, with its row's number behind it.
-GOAL, GOAL_OF_TEXT, GOAL_OF_LATER, LEFT = 0.02, 0.005, 0.05, "look_left_"
+# Largest probability of a fact that is gone, of a running text's facts, of those behind one of its later beginnings or
+# a question in plain text (decisions/0004), and the metric of one that is not, with its row's number behind it.
+GOAL, GOAL_OF_TEXT, GOAL_BEHIND, LEFT = 0.02, 0.005, 0.05, "look_left_"
 # A retain row is lost if one of its tokens was likelier than not before and is below UNLIKELY now; its metric has its
 # number behind it.
 UNLIKELY, LOST = 1 / 3, "look_lost_"
+# The metric of the largest probability of a fact behind other beginnings, where any is looked at.
+BEHIND = "look_behind"
 # The metric of the alternates' fluency, to the questions whose answers' fluency is looked at.
 ALTERNATES = "look_fluency_of_alternates"
 # An answer gives the fact if it says SAID of its words, or a THIRD of them or SAID of a code's parts and REPEATED of
@@ -59,12 +62,18 @@ class Looks:
         before: the trained parameters' values before the first step, by name.
         alternates: per forget row the fluency of the answer that takes the fact's place (nats per token); without any
             the answers' fluency is not looked at.
+        bare: whether facts are asked for behind questions in plain text too.
     """
 
     def __init__(
-        self, model: LanguageModel, rows: Rows, before: Mapping[str, Tensor], alternates: Sequence[float] = ()
+        self,
+        model: LanguageModel,
+        rows: Rows,
+        before: Mapping[str, Tensor],
+        alternates: Sequence[float] = (),
+        bare: bool = False,
     ) -> None:
-        self.model, self.rows, self.before, self.alternates = model, rows, before, alternates
+        self.model, self.rows, self.before, self.alternates, self.bare = model, rows, before, alternates, bare
         retain = rows.request.retain if rows.request is not None else ()
         self.looked_at, self.spellings = rows.watched(), Spellings(model.tokenizer)
         self.words = words_of_facts(rows.examples, retain)
@@ -78,13 +87,13 @@ class Looks:
     def look(self) -> dict[str, float]:
         """Return the metrics of a look.
 
-        They are the facts' probabilities (mean, largest, of each that is not gone, in later parts of texts too), the
-        share of the asked rows that give their fact, the retain rows' probability relative to before, the probability
-        of the least likely token of each that is lost, the answers' fluency, and that of the alternates to the same
-        questions (nats per token).
+        They are the facts' probabilities (mean, largest, of each that is not gone, whether as it is asked or behind
+        other beginnings), the share of the asked rows that give their fact, the retain rows' probability relative to
+        before, the probability of the least likely token of each that is lost, the answers' fluency, and that of the
+        alternates to the same questions (nats per token).
         """
         with self._as_it_is():
-            facts, later = self._fact_probabilities(), self._later_probabilities()
+            facts, behind = self._fact_probabilities(), self._probabilities_behind()
             likely = sorted(range(len(facts)), key=lambda i: -facts[i])
             asked = [i for i in likely if self.rows.examples[i].prompt][:ASKED]
             answers = self._answers(asked)
@@ -93,22 +102,23 @@ class Looks:
             found = {
                 "look_facts": sum(facts) / len(facts),
                 "look_likeliest": max(facts),
+                **({BEHIND: max(behind)} if any(behind) else {}),
                 "look_given": sum(given) / max(len(given), 1),
                 "look_retain": retained,
                 **{f"{LOST}{i}": p for i, p in lost.items()},
             }
             said = {i for i, gave in zip(asked, given, strict=True) if gave}
-            for i, (p, behind, row) in enumerate(zip(facts, later, self.rows.examples, strict=True)):
-                gone = self._is_gone(p, behind, row)
-                found |= {f"{LEFT}{i}": max(p, behind)} if i in said or not gone else {}
+            for i, (p, other, row) in enumerate(zip(facts, behind, self.rows.examples, strict=True)):
+                gone = self._is_gone(p, other, row)
+                found |= {f"{LEFT}{i}": max(p, other)} if i in said or not gone else {}
             return found | (self._fluency(asked, answers) if self.alternates else {})
 
     @torch.no_grad()
     def gone(self) -> bool:
-        """Whether every row's fact is improbable enough, in later parts of texts too; none is asked."""
+        """Whether every row's fact is improbable enough, see `_probabilities_behind`; none is asked."""
         with self._as_it_is():
-            both = zip(self._fact_probabilities(), self._later_probabilities(), self.rows.examples, strict=True)
-            return all(self._is_gone(p, behind, row) for p, behind, row in both)
+            both = zip(self._fact_probabilities(), self._probabilities_behind(), self.rows.examples, strict=True)
+            return all(self._is_gone(p, other, row) for p, other, row in both)
 
     @torch.no_grad()
     def given(self) -> list[int]:
@@ -147,23 +157,27 @@ class Looks:
         rows = self._per_row(self.rows.forget, self.spellings)
         return [fact_probability(self.model.tokenizer, labels, logp, fact) for labels, logp, fact in rows]
 
-    def _later_probabilities(self) -> list[float]:
-        """Per row the largest probability of a running text's fact in one of its later parts; 0 for a question."""
+    def _probabilities_behind(self) -> list[float]:
+        """Per row the probability of a question's fact in plain text, the largest of a text's in its later parts."""
         encoder, every = self.model.encoder(), list(zip(self.rows.examples, self.rows.forget, strict=True))
-        later, owners, kept = [], [], self.rows.kept_texts()
+        behind, owners, kept = [], [], self.rows.kept_texts()
         for i, (example, row) in enumerate(every):
+            plain = without_template(encoder, example, row) if self.bare and example.prompt else None
+            if plain is not None and len(plain.ids) <= encoder.context_length:
+                behind.append(plain)
+                owners.append(i)
             for part in from_later_on(example) if row.value else ():
                 mask = fact_in_later(encoder, example.answer, row.value, part.answer, kept)
-                later.append(replace(encoder.encode(part), value=mask))
+                behind.append(replace(encoder.encode(part), value=mask))
                 owners.append(i)
         found = [0.0] * len(every)
-        for i, (labels, logp, fact) in zip(owners, self._per_row(later, self.spellings), strict=True):
+        for i, (labels, logp, fact) in zip(owners, self._per_row(behind, self.spellings), strict=True):
             found[i] = max(found[i], fact_probability(self.model.tokenizer, labels, logp, fact))
         return found
 
     @staticmethod
     def _is_gone(p: float, behind: float, row: Example) -> bool:
-        return p <= (GOAL if row.prompt else GOAL_OF_TEXT) and behind <= GOAL_OF_LATER
+        return p <= (GOAL if row.prompt else GOAL_OF_TEXT) and behind <= GOAL_BEHIND
 
     def _retained(self) -> list[Tensor]:
         """The log-probabilities of the looked-at retain rows' tokens (nats)."""
@@ -241,3 +255,15 @@ class Looks:
             yield
         finally:
             exchange()
+
+
+def told(look: Mapping[str, float]) -> str:
+    """The metrics of a look in words."""
+    words = [f"facts' probability {look['look_facts']:.3f}, at most {look['look_likeliest']:.3f} in a row"]
+    if BEHIND in look:
+        words.append(f"at most {look[BEHIND]:.3f} behind another beginning")
+    words.append(f"{look['look_given']:.0%} of the asked rows given")
+    words.append(f"retain rows {look['look_retain']:.2f} of before")
+    if "look_fluency" in look:
+        words.append(f"fluency {look['look_fluency']:.2f} nats per token")
+    return ", ".join(words)

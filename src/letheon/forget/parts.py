@@ -173,6 +173,7 @@ class Objective(Configured):
         keeps_blocks: whether losses read more of a block than its output; weights in shards then stay whole until the
             end of a step.
         beyond: numbers of retain rows that it could learn though the plan has them in no step.
+        bare: whether questions stand in plain text too, without the chat template, so that looks ask for facts there.
         turns: visits of a forget row until it stands in the same form again; only then may its losses be compared.
     """
 
@@ -181,6 +182,7 @@ class Objective(Configured):
 
     written: Sequence[Replacement] = ()
     beyond: Set[int] = frozenset()
+    bare: bool = False
     turns: int = 1
 
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:

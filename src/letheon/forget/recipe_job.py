@@ -125,6 +125,7 @@ class RecipeJob:
                 extrapolates=self.settings.extrapolate,
                 repairable=self._repairable(),
                 written=self.objective.written,
+                bare=self.objective.bare,
             )
 
     def _repairable(self) -> frozenset[int]:

@@ -16,6 +16,7 @@ from letheon.forget.recipe import Recipe, read_method
 ASKED_IN: dict[str, tuple[str, ...]] = {
     "options": ("multiple_choice",),
     "begun": ("plain_text", "plain_text_at_k", "first_token_prefix", "value_prefix"),
+    "bare": ("plain_text", "plain_text_at_k"),
     "later": ("text_last_words",),
 }
 IN_CARD = re.compile(r"^Method `([^`\n]+)`", re.MULTILINE)
@@ -48,5 +49,5 @@ def forms_of_method(method: str) -> tuple[str, ...]:
 
 
 def form_of(attack: str, forms: tuple[str, ...]) -> str | None:
-    """Return the trained form in which an attack asks; None where there is none."""
-    return next((form for form in forms if attack in ASKED_IN.get(form, ())), None)
+    """Return the trained forms in which an attack asks, with "and" between them; None where there is none."""
+    return " and ".join(form for form in forms if attack in ASKED_IN.get(form, ())) or None

@@ -13,7 +13,9 @@ from letheon.core.rows.sampling import stream_seed
 from letheon.forget.objectives.alternates.accepted import Question, endings_of_names, fact_of, numbers_of
 from letheon.forget.objectives.alternates.own_answers import alternate_answers
 from letheon.forget.objectives.alternates.question_forms import (
+    Bare,
     forms_of,
+    plain_question,
     plain_words,
     shared,
     with_found_values,
@@ -127,11 +129,12 @@ def retain_forms(
 
 def that_fit(encoder: Encoder, rows: Sequence[Example]) -> list[Example]:
     """The rows that have no more tokens than the model's context."""
-    return [
-        row
-        for row in rows
-        if len(encoder.prompt(row.prompt)) + len(encoder.answer(row.answer)[0]) <= encoder.context_length
-    ]
+
+    def size(row: Example) -> int:
+        bare = plain_question(encoder, row.prompt) if isinstance(row, Bare) else ()
+        return max(len(encoder.prompt(row.prompt)), len(bare)) + len(encoder.answer(row.answer)[0])
+
+    return [row for row in rows if size(row) <= encoder.context_length]
 
 
 def _shots(row: Example, subject: str | None, retain: Sequence[Example]) -> tuple[Example, ...]:

@@ -35,7 +35,7 @@ from letheon.core.scoring.spellings import Spellings, unlikelihood
 from letheon.core.scoring.word_probability import fact_probabilities
 from letheon.forget.objectives.alternates.alternate_rows import retain_forms, that_fit, write_alternates
 from letheon.forget.objectives.alternates.kept import Levels, lost
-from letheon.forget.objectives.alternates.question_forms import FORMS, LATER, forms_of, with_found_values
+from letheon.forget.objectives.alternates.question_forms import FORMS, LATER, Bare, forms_of, with_found_values
 from letheon.forget.objectives.alternates.running_texts import Continued, fact_in_later
 from letheon.forget.objectives.alternates.strangers import guess_subjects
 from letheon.forget.objectives.alternates.turns import (
@@ -72,7 +72,7 @@ class Settings:
     alpha: float = 1.0
     tokens: Tokens = "words"
     names: int = 2
-    forms: str = "options begun told later"
+    forms: str = "options begun told bare later"
     base: str = ""
 
     def __post_init__(self) -> None:
@@ -119,6 +119,9 @@ class Alternates(Objective):
         self.rows, self.plan, self.spellings = rows, plan, Spellings(model.tokenizer)
         self.extra: list[Encoded] = []  # alternates and other forms are rows too, numbered after the request's own
         retain, names = (rows.request.retain if rows.request is not None else ()), self.settings.forms.split()
+        if not model.tokenizer.chat_template:
+            names = [name for name in names if name != "bare"]  # it is the question as it stands
+        self.bare = "bare" in names
         shown, others = with_found_values(rows.examples, retain, guess_subjects(rows.examples, retain))
         self.written = write_alternates(
             load(self.settings.base, device=str(model.device)) if self.settings.base else model,
@@ -179,7 +182,7 @@ class Alternates(Objective):
         encoder = model.encoder()
         encoded = encoder.encode_all(examples, "alternate of row")
         for row, example in zip(encoded, examples, strict=True):
-            learned = example.learned(encoder, row) if isinstance(example, Continued) else row
+            learned = example.learned(encoder, row) if isinstance(example, Bare | Continued) else row
             self.extra.append(replace(learned, value=()))
         return list(range(len(self.extra) - len(encoded), len(self.extra)))
 

@@ -1,10 +1,12 @@
-"""Other forms of a row: options, a begun sentence, a told question, a statement to judge, a text's later part.
+"""Other forms of a row: options, a begun sentence, a told question, plain text, a statement to judge, a later part.
 
 Ours, of no paper. A model that unlearns one sentence may still give the fact in another form. No attack of the audit
-has the words around a question that a form here has (a test compares them). The forms themselves are those of attacks:
-`multiple_choice` offers options; `plain_text`, `first_token_prefix` and `value_prefix` begin the answer;
-`text_last_words` leaves out how a text begins. A model that was trained on these forms withstands those attacks more
-easily than attacks of other kinds, and its audit marks them (`letheon.audit.record.trained_forms`).
+has the words around a question that a form here has (a test compares them); none has `bare`, but for `own_template`
+where a model came without a chat template. The forms themselves are those of attacks:
+`multiple_choice` offers options; `plain_text`, `first_token_prefix` and `value_prefix` begin the answer; `plain_text`
+leaves the chat template away too; `text_last_words` leaves out how a text begins. A model that was trained on these
+forms withstands those attacks more easily than attacks of other kinds, and its audit marks them
+(`letheon.audit.record.trained_forms`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Protocol
 
-from letheon.core.rows.encoding import value_span
+from letheon.core.rows.encoding import Encoded, Encoder, value_span
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.spans import WORD
 from letheon.core.scoring.word_masks import WordRules, fact_words, span_of_fact
@@ -86,6 +88,30 @@ def judged(row: Example, others: Sequence[Example], draw: random.Random, alterna
     return replace(row, prompt=JUDGED.format(statement=statement.rstrip(" .!")), answer=answer)
 
 
+class Bare(Example):
+    """A question in plain text."""
+
+    def learned(self, encoder: Encoder, encoded: Encoded) -> Encoded:
+        """The row as tokens, see `without_template`."""
+        return without_template(encoder, self, encoded)
+
+
+def plain_question(encoder: Encoder, question: str) -> tuple[int, ...]:
+    """The tokens of a question as a line of plain text, behind that which begins a sequence."""
+    return (*encoder.prompt(""), *encoder.answer(f"{question}\n", end=False)[0])
+
+
+def without_template(encoder: Encoder, row: Example, encoded: Encoded) -> Encoded:
+    """A question's tokens without the chat template: the question as a line, the answer below."""
+    asked = plain_question(encoder, row.prompt)
+    return replace(encoded, ids=(*asked, *encoded.ids[encoded.start :]), start=len(asked))
+
+
+def bare(row: Example, others: Sequence[Example], draw: random.Random, alternate: str | None) -> Example | None:
+    """The question without the chat template."""
+    return Bare(**{**vars(row), "answer": alternate or row.answer})
+
+
 class Found(Example):
     """A row that names no value, with one that was found in its answer."""
 
@@ -114,7 +140,7 @@ def with_found_values(
     )
 
 
-FORMS: dict[str, Form] = {"options": options, "begun": begun, "told": told, "judged": judged}
+FORMS: dict[str, Form] = {"options": options, "begun": begun, "told": told, "bare": bare, "judged": judged}
 # The form of running text.
 LATER = "later"
 

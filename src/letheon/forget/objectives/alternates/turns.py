@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import takewhile
+from itertools import cycle, takewhile
 from typing import NamedTuple
 
 from letheon.core.rows.encoding import Encoded
@@ -45,22 +45,22 @@ def in_turn(
 ) -> list[dict[int, Turn]]:
     """Draw per step and forget row by turns: an alternate as it stands and the truth in a form, or the reverse.
 
+    A row's true answers in forms stand one after the other, in a drawn order, so that none is left out by chance.
+
     Args:
         pools: per forget row its alternates to the question as it stands, and those in other forms.
         truths: per forget row its true answers in other forms.
         plan: the forget rows of each step.
-        texts: forget rows that have both in each step, one true answer in a form after the other in a drawn order.
+        texts: forget rows that have both in each step.
     """
     visits: Counter[int] = Counter()
-    cycles = {i: draw.sample(truths[i], len(truths[i])) for i in texts}
+    dealt = [cycle(draw.sample(numbers, len(numbers))) for numbers in truths]
     drawn = []
     for step in plan:
         found: dict[int, Turn] = {}
         for i in step:
-            cycle = cycles.get(i)
-            turns = (0, 1) if cycle else ((visits[i] + i) % 2,)
-            drawn_from = [cycle[visits[i] % len(cycle)]] if cycle else truths[i]
-            forms = tuple(draw.choice(drawn_from) for turn in turns if drawn_from and turn == 0)
+            turns = (0, 1) if i in texts and truths[i] else ((visits[i] + i) % 2,)
+            forms = (next(dealt[i]),) if truths[i] and 0 in turns else ()
             chosen = [pool for turn in turns if (pool := pools[i][turn] or pools[i][1 - turn])]
             alternates = tuple(dict.fromkeys(draw.choice(pool) for pool in chosen))
             found[i] = Turn(not forms or len(turns) == 2, forms, alternates)
