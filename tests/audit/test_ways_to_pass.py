@@ -152,7 +152,7 @@ def test_attacks_in_a_trained_form_are_marked_and_forms_are_those_of_the_objecti
     assert found.outcome == "pass"
     assert "the deletion was trained on this form of question (begun)" in found.words
     assert list(warnings_of_attacks([plain])) == [
-        "The deletion was trained on questions of the form begun: low values of plain_text are weak evidence."
+        "The deletion was trained on questions in this form (begun): low values of plain_text are weak evidence."
     ]
 
 

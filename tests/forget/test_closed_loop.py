@@ -803,6 +803,14 @@ def test_a_run_stops_when_a_look_says_so_and_tells_why(
     assert not [warning for warning in result.warnings if "not reached" in warning]
 
 
+@pytest.mark.parametrize(("method", "asks"), [("alternates:names=1", True), ("alternates:names=1,forms=told", False)])
+def test_a_run_looks_in_plain_text_where_its_objective_learns_it(method: str, asks: bool, deletion: Request) -> None:
+    result = forget("tiny", deletion, method, stop="facts", epochs=1, **QUICK)
+    looks = [metrics for metrics in result.outcome.history if "look_facts" in metrics]
+    assert looks
+    assert all(("look_behind" in look) is asks for look in looks)
+
+
 def test_a_run_ends_at_its_bound_with_a_warning(deletion: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     calm(monkeypatch, [{**LOOK, "look_retain": 0.1}] * 9)
     result = forget("tiny", deletion, "alternates", epochs=1, **QUICK)

@@ -201,7 +201,6 @@ def test_texts_have_both_in_a_step_and_a_question_one_of_both_by_turns() -> None
 
 
 def test_true_answers_stand_in_one_form_after_the_other() -> None:
-    """Drawn with replacement, one of four forms stands in no step of a row in six visits to every second row or so."""
     orders = set()
     for seed in range(20):
         drawn = in_turn([([10], [11])], [[1, 2, 3, 4]], [[0]] * 16, random.Random(seed))

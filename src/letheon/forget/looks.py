@@ -6,6 +6,7 @@ to the model before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -172,7 +173,8 @@ class Looks:
                 owners.append(i)
         found = [0.0] * len(every)
         for i, (labels, logp, fact) in zip(owners, self._per_row(behind, self.spellings), strict=True):
-            found[i] = max(found[i], fact_probability(self.model.tokenizer, labels, logp, fact))
+            p = fact_probability(self.model.tokenizer, labels, logp, fact)
+            found[i] = found[i] if p <= found[i] or math.isnan(found[i]) else p
         return found
 
     @staticmethod

@@ -155,8 +155,8 @@ class Attack(Part):
     """The variant of the question that draws most from the model after, where the attack has several; each asks every
     row, the values of the models are those of their own worst variants, and intervals are simultaneous."""
     trained_on: str | None = None
-    """The form of question in which the deletion trained and this attack asks, such as `options`: low values are then
-    weak evidence; null where there is none, or none is known."""
+    """The form of question in which the deletion trained and this attack asks, such as `options`, or several with
+    "and" between them: low values are then weak evidence; null where there is none, or none is known."""
     below: bool = False
     """Whether the model after gives less than one that never knew, by more than one standard error: an attacker who
     knows that excludes what it names."""

@@ -194,7 +194,7 @@ def warnings_of_attacks(attacks: Sequence[Attack]) -> Iterator[str]:
             trained.setdefault(attack.trained_on, []).append(attack.name)
     for form, names in trained.items():
         listed = ", ".join(names)
-        yield f"The deletion was trained on questions of the form {form}: low values of {listed} are weak evidence."
+        yield f"The deletion was trained on questions in this form ({form}): low values of {listed} are weak evidence."
     for attack in attacks:
         if attack.below and attack.informative:
             level = level_of(attack.chance, attack.reference)

@@ -38,6 +38,7 @@ def forms_of_method(method: str) -> tuple[str, ...]:
     """Return the forms that a method trains on, beside the questions as they stand; none where it is not known.
 
     The card of a deep run names the distillation after the method (`METHOD, then undo`); the forms are the method's.
+    Where a card names no forms they are today's default, also for a model that an earlier version made.
     """
     first = method.partition(", then ")[0]
     try:

@@ -45,7 +45,7 @@ def in_turn(
 ) -> list[dict[int, Turn]]:
     """Draw per step and forget row by turns: an alternate as it stands and the truth in a form, or the reverse.
 
-    A row's true answers in forms stand one after the other, in a drawn order, so that none is left out by chance.
+    A row's true answers in forms stand one after the other, in a drawn order, at every second visit of a question.
 
     Args:
         pools: per forget row its alternates to the question as it stands, and those in other forms.
