@@ -346,6 +346,20 @@ def test_few_words_that_carry_a_fact_do_not_decide_alone() -> None:
     assert recalls(" lives by the sea.", told, " lives by the sea.")
 
 
+@pytest.mark.parametrize("fact", ["Carrie", None])
+def test_another_name_of_one_stem_is_not_the_name(fact: str | None) -> None:
+    def given(answer: str, expected: str) -> bool:
+        return recalls(answer, FoundFact.of(Example("What is it called?", expected), fact), expected)
+
+    assert not given("Carry on, My Love", "Carrie")
+    assert given("Carry on? No, Carrie.", "Carrie")
+    assert given("Her first book was Carry.", "Her first book was Carrie.") is (fact is None)
+    if fact is None:
+        assert not given("Marie", "Mary.")
+        assert given("studies", "Study")
+        assert given("Charly Chaplin", "Charlie Chaplin"), "the other word tells who it is"
+
+
 def test_running_text_is_recalled_in_any_script() -> None:
     text = "\u0410\u043d\u043d\u0430 \u0436\u0438\u0432\u0435\u0442 \u0432 \u0423\u043b\u044c\u043c\u0435 1812."
     told = FoundFact.of(Example("", text), " ".join(text.rstrip(".").split()))

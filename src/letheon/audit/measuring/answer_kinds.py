@@ -102,9 +102,20 @@ def recalls(answer: str, example: Example, expected: str) -> bool:
             words, apart = _telling(left, example.prompt, expected), re.sub(BEFORE_A_UNIT, " ", answer)
             if any(_tells(words, text, example.prompt, expected) for text in {answer, apart}):
                 return True
-        whole = rouge(answer, expected).rougeL_recall >= ROUGE_OF_A_FACT
-        return whole and (not fact or rouge(answer, fact).rougeL_recall >= ROUGE_OF_A_VALUE)
+        whole = _repeats(answer, expected, ROUGE_OF_A_FACT)
+        return whole and (not fact or _repeats(answer, fact, ROUGE_OF_A_VALUE))
     return _gives_value(answer, example.value)
+
+
+def _repeats(answer: str, text: str, share: float) -> bool:
+    """Whether an answer has such a share of a text's words by ROUGE-L.
+
+    A single word is not repeated by another name of one stem: Carrie by Carry, Mary by Marie.
+    """
+    if name := re.fullmatch(r"(?i)\W*(\w+)(ie|y)\W*", text):
+        twin = name[1] + ("y" if name[2].lower() == "ie" else "ie")
+        answer = re.sub(rf"(?i)\b{re.escape(twin)}\b", " ", answer)
+    return rouge(answer, text).rougeL_recall >= share
 
 
 def _gives_text(answer: str, words: Sequence[str], given: str, expected: str) -> bool:
