@@ -1211,7 +1211,7 @@ def test_shots_leave_room_for_the_answer(tiny: LanguageModel) -> None:
     for shots in ([replace(row, answer="far " * room), row], [row, replace(row, answer="far " * room)]):
         assert asked(shots, 8).endswith(short)
         assert "far" not in asked(shots, 8)
-    whole = len(fitting.encoded_plainly(tiny, short))
+    whole = len(fitting.encoded_plainly(tiny.encoder(), short))
     assert asked([row], room - whole)
     assert asked([row], room - whole + 1) == "", "no room for the answer: it is not asked"
 

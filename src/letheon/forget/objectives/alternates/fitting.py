@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import Encoder
 from letheon.core.scoring.answer_trees import score_tokens
 
 # A token that continues a word, and is less likely, breaks it; an answer with a broken word fits less by BEHIND nats.
@@ -37,9 +38,8 @@ def in_plain_text(question: str, answer: str | None = None) -> str:
     return f"Question: {question}\nAnswer:" + ("" if answer is None else f" {answer}\n\n")
 
 
-def encoded_plainly(model: LanguageModel, text: str) -> tuple[int, ...]:
+def encoded_plainly(encoder: Encoder, text: str) -> tuple[int, ...]:
     """The tokens of a text without the chat template, after that which begins a sequence."""
-    encoder = model.encoder()
     return (*encoder.prompt(""), *encoder.answer(text, end=False)[0])
 
 
@@ -70,7 +70,8 @@ def fit_of_answers(model: LanguageModel, prompts: Sequence[str], place: int, ans
     encoder = model.encoder()
     others = [prompt for prompt in dict.fromkeys(prompts) if prompt not in ("", prompts[place])]
     chosen = np.unique(np.linspace(0, max(len(others) - 1, 0), min(OTHERS, len(others))).round().astype(int))
-    own, *asked = (encoded_plainly(model, in_plain_text(p)) for p in (prompts[place], *(others[i] for i in chosen)))
+    questions = (prompts[place], *(others[i] for i in chosen))
+    own, *asked = (encoded_plainly(encoder, in_plain_text(question)) for question in questions)
     encoded = [encoder.answer(f" {text}\n", end=False) for text in answers]
     written = [ids for ids, _ in encoded]
     longest = max(map(len, written), default=0)

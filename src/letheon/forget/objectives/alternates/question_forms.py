@@ -2,11 +2,10 @@
 
 Ours, of no paper. A model that unlearns one sentence may still give the fact in another form. No attack of the audit
 has the words around a question that a form here has (a test compares them); none has `bare`, but for `own_template`
-where a model came without a chat template. The forms themselves are those of attacks:
-`multiple_choice` offers options; `plain_text`, `first_token_prefix` and `value_prefix` begin the answer; `plain_text`
-leaves the chat template away too; `text_last_words` leaves out how a text begins. A model that was trained on these
-forms withstands those attacks more easily than attacks of other kinds, and its audit marks them
-(`letheon.audit.record.trained_forms`).
+where a model came without a chat template. The forms themselves are those of attacks: `multiple_choice` offers options;
+`plain_text`, `first_token_prefix` and `value_prefix` begin the answer; `plain_text` leaves the chat template away too;
+`text_last_words` leaves out how a text begins. A model that was trained on these forms withstands those attacks more
+easily than attacks of other kinds, and its audit marks them (`letheon.audit.record.trained_forms`).
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from letheon.core.rows.encoding import Encoded, Encoder, value_span
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.spans import WORD
 from letheon.core.scoring.word_masks import WordRules, fact_words, span_of_fact
+from letheon.forget.objectives.alternates.fitting import encoded_plainly
 from letheon.forget.objectives.alternates.running_texts import from_later_on
 from letheon.forget.objectives.alternates.strangers import names_in
 
@@ -98,7 +98,7 @@ class Bare(Example):
 
 def plain_question(encoder: Encoder, question: str) -> tuple[int, ...]:
     """The tokens of a question as a line of plain text, behind that which begins a sequence."""
-    return (*encoder.prompt(""), *encoder.answer(f"{question}\n", end=False)[0])
+    return encoded_plainly(encoder, f"{question}\n")
 
 
 def without_template(encoder: Encoder, row: Example, encoded: Encoded) -> Encoded:

@@ -186,7 +186,7 @@ def plain_prompt(stranger: LanguageModel, question: Question, name: str, limit: 
     text = in_plain_text(question_about(question, name))
     for row in reversed(question.shots):
         longer = in_plain_text(row.prompt, row.answer) + text
-        if len(tried := encoded_plainly(stranger, longer)) + limit <= stranger.encoder().context_length:
+        if len(tried := encoded_plainly(stranger.encoder(), longer)) + limit <= stranger.encoder().context_length:
             ids, text = tried, longer
     return ids
 
