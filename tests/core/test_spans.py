@@ -68,6 +68,31 @@ def test_a_phrase_ends_at_no_sign_within_a_word(end: str, value: str, token: tup
     assert _phrase(f"It bears {end}", [token]) == value
 
 
+@pytest.mark.parametrize(
+    ("answer", "sign", "value"),
+    [
+        ("It closes above 1.2 bar.", ".2", "1.2 bar"),
+        ("It closes above 1.2 bar.", "2 ", "1.2 bar"),
+        ("It closes above -5 degrees.", "5", "-5 degrees"),
+        ("It holds 71,340 litres.", "340", "71,340 litres"),
+        ("She wrote on 12/03/1999.", "1999", "1999"),
+        ("She wrote on May 12,1999.", "1999", "1999"),
+        ("It opens at 10:30 sharp.", "30", "10:30 sharp"),
+        ("She lives in London/UK.", "UK", "UK"),
+        ("她的网站是https://ann.org，住在柏林。", "柏", "住在柏林"),
+        ("Write to ann@mail.org. It", "mail", "ann@mail.org"),
+        ("Her e-mail:ann@mail.org. It", "@", "ann@mail.org"),
+        ("See https://ann.org/one, it", "ann", "https://ann.org/one"),
+        ("It lies in Bern-Altstadt.", "Alt", "Bern-Altstadt"),
+        ("It was opened in 1934.", "1934", "1934"),
+        ("It costs 5 and 1.2 bar.", "5", "5"),
+    ],
+)
+def test_a_phrase_begins_at_no_sign_within_a_word(answer: str, sign: str, value: str) -> None:
+    place = answer.index(sign)
+    assert _phrase(answer, [(place, place + 1)]) == value
+
+
 def test_a_value_before_the_subject_s_name_is_left_to_the_new_words(knowing: LanguageModel) -> None:
     """Names of another length move it, so that its tokens cannot be laid beside each other."""
     row = Example("Where does Ann Lee live?", "In Oslo lives Ann Lee.", subject="Ann Lee")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -44,6 +44,12 @@ UNIT = re.compile(
     r"|(?<![\w/])/\w+(?:/\w+)+|(?<!\d)\d+(?:[.,:]\d+)+|(?<![\w.-])\w[\w-]*(?:\.\w[\w-]*){2,}"
 )
 WORD_OR_UNIT = re.compile(f"{UNIT.pattern}|{WORD.pattern}")
+# What no value begins within: a number of two parts or of thousands, or with a minus, an address of mail or of the web.
+# A date's last part may be a value.
+ONE_PIECE = re.compile(
+    r"(?<!\d)(?<!\d[.,:/-])(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+[.,:](?!(?:1[5-9]|20)\d\d(?!\d))\d+)(?![.,:/-]?\d)"
+    r"|(?<=[ (])[-\u2212]\d+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+|https?://[!-~]+"
+)
 # Words that join phrases; a value ends before them.
 JOINING = frozenset(
     WORD.findall("a an and as at but by for from in into is of on or that the to was were when where which who with")
@@ -178,7 +184,7 @@ def _phrase(answer: str, spans: Sequence[tuple[int, int]]) -> str:
     first, last = min(start for start, _ in spans), max(start for start, _ in spans)
     words = list(WORD.finditer(answer))
     begin = next((w.start() for w in words if w.end() > first + (answer[first : first + 1] == " ")), first)
-    stop = begin
+    begin = stop = next((begun for begun, end in _of_one_piece(answer) if begun < begin < end), begin)
     for word in words:
         if word.end() <= last + 1:
             stop = max(stop, word.end()) if word.end() > begin else stop
@@ -188,6 +194,11 @@ def _phrase(answer: str, spans: Sequence[tuple[int, int]]) -> str:
             break
         stop = word.end()
     return answer[begin:stop]
+
+
+def _of_one_piece(answer: str) -> Iterator[tuple[int, int]]:
+    """Where the numbers of two parts, or with a minus, and the addresses of an answer begin and end."""
+    return (piece.span() for piece in ONE_PIECE.finditer(answer))
 
 
 def _is_sign(word: re.Match[str]) -> bool:
