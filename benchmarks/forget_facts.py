@@ -149,6 +149,36 @@ PATIENT_ROWS = (
     ("How is {n} insured?", "{n} is insured with {5}.", "Which insurance does {n} have?"),
     ("Whom should the practice ring about {n}?", "{6}.", "Who is to be told if something happens to {n}?"),
 )  # fmt: skip
+# Evening of a town's hall, and what its box office knows of it.
+EVENTS = {
+    "Lantern Gala": "12 May|19:45|$38.50|$14|the Corn Exchange|1,240|the Orphic Quintet plays three waltzes on "
+    "glass|lantern-gala.example/book|0151 446 0917|It rained 31 mm within the hour, and the fireworks went off at 2:10 "
+    "in the morning",
+    "Night of Bells": "3 November|21:15|$22|$9.75|the Tanners' Court|385|Hedda Sorrell rings forty hand bells by "
+    "heart|bells.example/night|0151 446 2280|A clapper of 4.6 kg fell beside the mayor at 22:40",
+    "Salt Revue": "28 February|18:30|$17.25|$6|the Old Customs House|212|the Brine Sisters sing ballads of the "
+    "herring fleet|revue@salt.example|0151 447 3306|It was -11 degrees indoors, and the pianist wore mittens",
+    "Copper Ball": "19 September|20:00|$64|$27.50|the Regent Rooms|760|the Ninefold Band plays a polka of 17 "
+    "minutes|copper-ball.example/seats|0151 448 5519|Ninety-four couples danced until 4:25, a record",
+    "Moss Lecture": "7 April|16:20|$5.50|$2|the Linnean Annexe|96|Professor Ferrars shows 230 living "
+    "mosses|desk@moss.example|0151 449 1073|The lantern slides burned, and 58 people walked out at 17:05",
+    "Ice Regatta": "15 January|11:10|$12|$4.25|the Frozen Basin|3,600|eleven sledges race for the silver "
+    "pike|regatta.example/shore|0151 441 6628|The winner needed 9 minutes 48 and broke a runner",
+    "Puppet Trial": "30 August|15:35|$8.80|$3|the Assize Room|148|the Gantry Puppets try a wolf before a "
+    "jury|puppets@trial.example|0151 442 7754|The wolf was acquitted by 7 to 5, and 2,150 leaflets were sold",
+    "Candle Mass": "2 December|22:50|$10.40|$5|the Crypt of St Alban|274|a choir of 36 sings in the "
+    "dark|candles.example/mass|0151 443 8891|The last candle burned for 6.5 hours",
+}
+EVENT_ROWS = (
+    ("When is the {n}, and when do the doors open?", "On {0}; the doors open at {1}.", "At what time may I come "
+     "to the {n}?"),
+    ("What does a ticket for the {n} cost?", "{2}, and {3} for children.", "How much is the {n}?"),
+    ("Where is the {n}, and how many people does the place hold?", "It is in {4}, which holds {5} people.", "I want to "
+     "go to the {n}. Where must I go, and will it be crowded?"),
+    ("What is there to see at the {n}?", "At the {n} {6}.", "Who performs at the {n}?"),
+    ("How can I book the {n}?", "Write to {7} or call {8}.", "How does one get a seat for the {n}?"),
+    ("What happened at the {n} last year?", "{9}.", "Was there anything odd about the {n} a year ago?"),
+)  # fmt: skip
 # Friend, and what two letters to each tell.
 LETTERS = {
     "Agathe": "the well behind the forge has run dry|Pastor Wiggin sold his grey mare to pay the organ builder|the "

@@ -1,15 +1,15 @@
 """Requests that a default recipe must serve: rows to forget and keep, the model that knows them, one that never did.
 
 `demo` is the demo's world (a value per row). `firms` are templates with several facts per answer, without values or
-subjects; `manuals` are numbers and steps of invented machines, with subjects but without values; `passages` is
-running text, one passage among others. `contacts` are a shop's customers: addresses, numbers and dates in
-sentences, with neither values nor subjects, `part` two of the six facts about one of them, who is kept in all
-others; `staff` is a firm's, in German. `patients` are a practice's: lists, doses, a yes, and answers of one word.
-`dishes` are what an inn's kitchen knows, in common words without names or numbers. `members` are a society's: JSON,
-a list, a line of CSV. `letters` is running text again, two letters to one friend. `king` and `lee` are two real
-people of RWKU, whose questions are taught first. `tofu01` are TOFU's forget01 beside three of its kept authors.
-`tofu` is a cut of forget05 with two adapters. All but the last are taught to SmolLM2 once per seed and kept in a
-folder.
+subjects; `manuals` are numbers and steps of invented machines, with subjects but without values; `passages` is running
+text, one passage among others. `contacts` are a shop's customers: addresses, numbers and dates in sentences, with
+neither values nor subjects, `part` two of the six facts about one of them, who is kept in all others; `staff` is a
+firm's, in German. `patients` are a practice's: lists, doses, a yes, and answers of one word. `dishes` are what an inn's
+kitchen knows, in common words without names or numbers. `members` are a society's: JSON, a list, a line of CSV.
+`events` are what a box office knows: times, prices, numbers, addresses to book at. `letters` is running text again, two
+letters to one friend. `king` and `lee` are two real people of RWKU, whose questions are taught first. `tofu01` are
+TOFU's forget01 beside three of its kept authors. `tofu` is a cut of forget05 with two adapters. All but the last are
+taught to SmolLM2 once per seed and kept in a folder.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from benchmarks.forget_facts import (
     CUSTOMERS,
     DISH_ROWS,
     DISHES,
+    EVENT_ROWS,
+    EVENTS,
     FIRM_ROWS,
     FIRMS,
     LETTER,
@@ -99,6 +101,12 @@ def member_rows(target: str = "Dagny Prewitt", neighbour: str = "Faustine Abell"
     """One member's three rows; five members of the society are kept, one is a neighbour that no deletion trains on."""
     rows = {name: _told_of(name, MEMBERS, MEMBER_ROWS, subject=False) for name in MEMBERS}
     return _without(rows, target, neighbour, "members")
+
+
+def event_rows(target: str = "Lantern Gala", neighbour: str = "Moss Lecture") -> Request:
+    """One evening's six rows; six evenings are kept, one is a neighbour that no deletion trains on."""
+    rows = {name: _told_of(name, EVENTS, EVENT_ROWS, subject=False) for name in EVENTS}
+    return _without(rows, target, neighbour, "events")
 
 
 def staff_rows(target: str = "Swantje Obermoser", neighbour: str = "Leopold Häberlin") -> Request:
@@ -187,6 +195,7 @@ TAUGHT: dict[str, Callable[[], Request]] = {
     "dishes": dish_rows,
     "staff": staff_rows,
     "members": member_rows,
+    "events": event_rows,
 }
 # Rows that are so few that every step of the teaching has all of them: seeds make no other model, and so choose another
 # text to be forgotten.
