@@ -1,6 +1,6 @@
 """Whether a recipe serves unlike requests with no option given: what an audit says, and what it costs.
 
-`python -m benchmarks.default_recipe --recipes fact_spans,alternates --worlds DIR --data DIR --json` runs each recipe
+`python -m benchmarks.default_recipe --worlds DIR --data DIR --json` runs each recipe (`fact_spans` and the default)
 with its own settings on every request and seed, audits it against a retrained reference by the profile `standard`, and
 prints per recipe
 
@@ -46,7 +46,7 @@ from letheon.core.progress import be_quiet
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.generation import generate
 from letheon.forget.request import Request
-from letheon.forget.run import forget
+from letheon.forget.run import DEFAULTS, forget
 
 PLAIN, CONTROL = "fact_spans", "retrained"
 DRAWS = 4
@@ -56,7 +56,7 @@ MEASURES = ("passed", "options_excess", "retain_drop", "fluency_gap", "forget_qu
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipes", default="fact_spans,alternates", help="separated by commas")
+    parser.add_argument("--recipes", default=f"{PLAIN},{DEFAULTS[0]}", help="separated by commas")
     parser.add_argument("--requests", default=",".join([*TAUGHT, *REAL, "tofu", "tofu01"]), help="separated by commas")
     parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
     parser.add_argument("--quick", action="store_true", help="quick audits instead of whole ones")

@@ -29,3 +29,8 @@ def test_a_local_folder_is_no_hub_id_and_its_own_card_is_read(tmp_path: Path) ->
     (tmp_path / "README.md").write_text("---\nbase_model: org/name\n---\n")
     assert hub_base(str(tmp_path)) == ("org/name", "")
     assert hub_base("my-model") == ("", "")
+
+
+def test_a_card_says_that_embedded_weights_come_from_four_bits() -> None:
+    assert "4-bit GGUF" in card_head("smollm2", False)
+    assert "4-bit" not in card_head("org/name", False)

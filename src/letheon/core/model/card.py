@@ -8,11 +8,15 @@ from pathlib import Path
 
 EMBEDDED = {"smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+FROM_FOUR_BITS = (
+    "The base model's weights were read from a 4-bit GGUF file (Q4_1) and dequantised; they are those of the model on "
+    "the hub but for that rounding.\n\n"
+)
 SNAPSHOT = re.compile(r"models--(?P<owner>[^/\\]+)--(?P<name>[^/\\]+)[/\\]snapshots[/\\](?P<revision>[0-9a-f]+)")
 
 
 def card_head(name: str, adapter: bool) -> str:
-    """Return the card's metadata between lines of dashes, and a sentence that names the revision where it is known.
+    """Return the card's metadata between lines of dashes, and a sentence on the base model's revision or rounding.
 
     Args:
         name: what the model was loaded by: an embedded name, a hub id, or a local folder.
@@ -24,7 +28,7 @@ def card_head(name: str, adapter: bool) -> str:
         lines += [f"base_model: {base}", f"base_model_relation: {'adapter' if adapter else 'finetune'}"]
     lines += [f"library_name: {'peft' if adapter else 'transformers'}", "tags: [unlearning, letheon]", "---", "", ""]
     told = f"The base model is `{base}` at revision `{revision}`.\n\n" if revision else ""
-    return "\n".join(lines) + told
+    return "\n".join(lines) + (FROM_FOUR_BITS if name in EMBEDDED else told)
 
 
 def hub_base(name: str) -> tuple[str, str]:
