@@ -14,6 +14,7 @@ from letheon.core.atomic import read_json
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.models import load as load_model
+from letheon.forget.settings import Result
 from letheon.jobs import demo
 from letheon.jobs.demo import DemoJob
 from letheon.jobs.options import Machine
@@ -62,7 +63,12 @@ def test_a_killed_demo_goes_on_and_ends_in_the_bits_of_an_unbroken_one(
     def names(before: LanguageModel, after: LanguageModel, *_: Any, **options: Any) -> tuple[str, ...]:
         return before.name, after.name, options["reference"].name
 
+    def finished(_: str, result: Result, record: Any, before: str, out: Path) -> Any:
+        assert (Path(before), result.folder) == (out / "before", out / "run")
+        return record
+
     monkeypatch.setattr(demo, "audit", names)
+    monkeypatch.setattr(demo, "finish_run", finished)
     whole = job(tmp_path / "whole").work()
     both, broken = ["teaching 8 people", "training the reference"], tmp_path / "broken"
     assert taught == both

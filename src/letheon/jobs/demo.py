@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from letheon.audit.ledger.commands import finish_run
 from letheon.audit.measuring.answer_kinds import recalls
 from letheon.audit.record.record import Audit
 from letheon.audit.run import audit
@@ -106,11 +107,11 @@ class DemoJob:
                 request,
                 reference=reference,
                 judge=untouched,
-                out=self.out,
                 seed=seed,
                 quick=self.quick,
                 method=self.method or METHOD,
             )
+            record = finish_run("", result, record, str(self.out / "before"), self.out) or record
         return Demo(record, result, recalled, self.out, seconds)
 
     def _begin(self) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from letheon.audit.ledger import recording
 from letheon.audit.ledger.chain import check
+from letheon.audit.ledger.commands import finish_run
 from letheon.audit.ledger.entry import Derivative, ModelRef
 from letheon.audit.ledger.exchange import export, find_audit, lines_of, read_head, statement
 from letheon.audit.ledger.ledger_action import Deed
@@ -19,7 +21,9 @@ from letheon.audit.record.evidence import Value
 from letheon.audit.record.record import Audit
 from letheon.core.atomic import sha256_of
 from letheon.core.errors import InputError, LetheonError
+from letheon.core.training.loop import TrainingOutcome
 from letheon.forget.request import Request
+from letheon.forget.settings import Result
 
 RUN: dict[str, Any] = {
     "config": {"method": "npo", "settings": {"steps": 2}, "training": {"seed": 2**60}, "request": {"rows": "secret"}},
@@ -70,6 +74,24 @@ def test_the_record_says_where_its_entry_stands(ledger: Ledger, deed: Deed, tmp_
     assert written.retention is not None
     assert "shallow/" not in written.retention.rows
     assert written.absent == {}
+
+
+def test_the_record_tells_why_the_run_ended_and_what_the_deletion_warned_of(deed: Deed, tmp_path: Path) -> None:
+    """Also where record and report lie beside the run, as a demo's do."""
+    stored = {**RUN, "config": {**RUN["config"], "start": "a" * 64}}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(stored), encoding="utf-8")
+    model = SimpleNamespace(parameters_hash=lambda: "b" * 64)
+    outcome = TrainingOutcome(4, "goals reached", [], 1.0)
+    conflict = "forget row f-1: retain row k-9 states its fact"
+    result = Result(cast("Any", model), outcome, 0.1, deed.request, [conflict], tmp_path / "run")
+    finish_run("", result, deed.record, "before", tmp_path / "demo")
+    written = Audit.read(tmp_path / "demo" / "audit.json")
+    assert written.warnings[-1] == f"The deletion: {conflict}"
+    assert written.procedure is not None
+    assert written.procedure.stopped == "goals reached"
+    report = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    assert "Ended because" in report
+    assert "k-9 states its fact" in report
 
 
 def test_the_record_of_a_deep_run_names_both_copies_of_the_rows(ledger: Ledger, deed: Deed, tmp_path: Path) -> None:

@@ -73,10 +73,19 @@ def deleting(
         raise
 
 
-def finish_run(folder: str, result: Result, record: Audit | None, before: str) -> Audit | None:
-    """The outcome of a deletion: record, report, entry; returns the record with all its parts."""
+def finish_run(folder: str, result: Result, record: Audit | None, before: str, out: Path | None = None) -> Audit | None:
+    """The outcome of a deletion: record, report, entry; returns the record with all its parts.
+
+    The record's warnings end with what the deletion itself has to say, such as which kept rows state a fact.
+
+    Args:
+        out: the folder of record and report, by default the run's.
+    """
     if result.folder is None or not is_main_process() or not (folder or record):
         return record
+    if record is not None:
+        told = [f"The deletion: {warning}" for warning in result.warnings]
+        record = record.model_copy(update={"warnings": [*record.warnings, *told]})
     stored = read_json(result.folder / "config.json")
     deed = Deed(
         action="forget",
@@ -88,7 +97,7 @@ def finish_run(folder: str, result: Result, record: Audit | None, before: str) -
         output=result.folder / "model",
     )
     with writing_to(folder) as ledger:
-        return finish(deed, ledger, result.folder)
+        return finish(deed, ledger, out or result.folder)
 
 
 def finish_audit(folder: str, record: Audit, request: Request, before: str, after: str, out: Path) -> Audit:
