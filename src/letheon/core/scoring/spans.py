@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -184,7 +184,8 @@ def _phrase(answer: str, spans: Sequence[tuple[int, int]]) -> str:
     first, last = min(start for start, _ in spans), max(start for start, _ in spans)
     words = list(WORD.finditer(answer))
     begin = next((w.start() for w in words if w.end() > first + (answer[first : first + 1] == " ")), first)
-    begin = stop = next((begun for begun, end in _of_one_piece(answer) if begun < begin < end), begin)
+    pieces = (piece.span() for piece in ONE_PIECE.finditer(answer))
+    begin = stop = next((start for start, end in pieces if start < begin < end), begin)
     for word in words:
         if word.end() <= last + 1:
             stop = max(stop, word.end()) if word.end() > begin else stop
@@ -194,11 +195,6 @@ def _phrase(answer: str, spans: Sequence[tuple[int, int]]) -> str:
             break
         stop = word.end()
     return answer[begin:stop]
-
-
-def _of_one_piece(answer: str) -> Iterator[tuple[int, int]]:
-    """Where the numbers of two parts, or with a minus, and the addresses of an answer begin and end."""
-    return (piece.span() for piece in ONE_PIECE.finditer(answer))
 
 
 def _is_sign(word: re.Match[str]) -> bool:
