@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -51,31 +52,44 @@ def test_a_pool_begun_in_a_folder_is_continued(tmp_path: Path, monkeypatch: pyte
     asked: list[int] = []
 
     def examined(model: LanguageModel, *_: object) -> int:
-        if len(asked) == 5:  # the second model is lost half-way
+        if len(asked) == 6:  # the second model is lost half-way
             raise KeyboardInterrupt
         asked.append(number := int(model.name.split()[-1]))
         return number
 
     def taught(_: object, number: int) -> LanguageModel:
-        return cast("LanguageModel", SimpleNamespace(name=f"pool {number}"))
+        return cast("LanguageModel", SimpleNamespace(name=f"pool {number}", changed=False))
 
-    world = cast("World", SimpleNamespace(before=SimpleNamespace(name="pool 99"), request=None, seed=0))
+    def changes(_: object, model: SimpleNamespace, __: int) -> None:
+        assert not model.changed  # each condition begins with the model as it was taught
+        model.changed = True
+
+    def concluded_right(found: tuple[object, ...]) -> float:
+        *_, before, number, reference = found
+        assert (before, reference) in [(99, None), (99, 98)]
+        return float(pool.holds(cast("int", number)))
+
+    before, retrained = SimpleNamespace(name="pool 99"), SimpleNamespace(name="pool 98")
+    world = cast("World", SimpleNamespace(before=before, retrained=retrained, request=None, seed=0))
     monkeypatch.setattr(pool, "make_world", lambda *_: world)
     monkeypatch.setattr(pool, "make_plan", lambda *_: None)
     monkeypatch.setattr(pool, "member", taught)
     monkeypatch.setattr(pool, "examine", examined)
-    monkeypatch.setattr(pool, "concluded", lambda *found: found[-1])
-    monkeypatch.setattr(pool, "scores_of", lambda number: {pool.VERDICT: float(pool.holds(number))}.items())
-    monkeypatch.setattr(pool, "CHANGES", dict.fromkeys(CONDITIONS, lambda *_: None))
+    monkeypatch.setattr(pool, "clone", lambda model, _: copy.copy(model))
+    monkeypatch.setattr(pool, "concluded", lambda *found: found)
+    monkeypatch.setattr(pool, "fails", concluded_right)
+    monkeypatch.setattr(pool, "scores_of", lambda _: ())
+    monkeypatch.setattr(pool, "CHANGES", dict.fromkeys(CONDITIONS, changes))
     with pytest.raises(KeyboardInterrupt):
         run_pool(2, out=tmp_path / "pool")
-    assert asked == [99, 0, 0, 0, 1]
+    assert asked == [99, 98, 0, 0, 0, 1]
     asked.extend([-1] * 9)
     found = run_pool(2, out=tmp_path / "pool")
-    assert asked[14:] == [99, *[1] * 3, *[2] * 3, *[3] * 3]
+    assert asked[15:] == [99, 98, *[1] * 3, *[2] * 3, *[3] * 3]
     assert found.passed
+    assert [one.name for one in found.ranked] == [pool.VERDICT, pool.WITH_REFERENCE]
     assert run_pool(2, out=tmp_path / "pool").ranked == found.ranked
-    assert len(asked) == 24
+    assert len(asked) == 26
     with pytest.raises(InputError, match="another model, seed or device"):
         run_pool(2, seed=1, out=tmp_path / "pool")
     monkeypatch.setattr(pool, "code_hash", lambda: "other")

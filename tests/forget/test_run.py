@@ -48,7 +48,7 @@ def test_a_run_leaves_its_settings_metrics_request_model_and_result(deletion: Re
     assert stored["config"]["training"]["learning_rate"] == 1e-3
     assert "torch" in stored["versions"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2]
+    assert [(line["step"], line.get("stopped")) for line in lines] == [(1, None), (2, "all steps done")]
     assert lines[0]["forget_nll"] == result.outcome.history[0]["forget_nll"]
     assert Request.read(folder / "request.json").forget == deletion.forget
     assert json.loads((folder / "result.json").read_text())["moved"] == result.moved

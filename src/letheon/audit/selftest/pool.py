@@ -2,8 +2,9 @@
 
 Each model of the pool is taught on its own: another seed, learning rate and format (questions, paraphrases, running
 text, all of them). Half of them are taught the rows to forget. A faithful metric ranks these models above the
-others: its AUROC is 1; 0.5 is chance. It should do so still after the models are finetuned on other rows and after
-their weights are rounded.
+others: its AUROC is 1; 0.5 is chance. It should do so still after the models are finetuned on other rows, and after
+their weights are rounded. The verdict is judged as it is without a reference, and as it is with one: a model that was
+taught the kept rows alone, under a seed of its own.
 
 Source: faithfulness and robustness of unlearning metrics as in Dorna et al., OpenUnlearning, arXiv 2506.12618.
 Differs: the pool is small and of one architecture; the verdict is judged like a metric.
@@ -53,7 +54,7 @@ FORMATS = ("all", "questions", "paraphrases", "text and questions")
 SLOWEST, FASTEST, BENIGN = 0.6, 1.4, 0.1
 # A metric below this AUROC says so where it is printed.
 WEAK = 0.8
-VERDICT = "verdict"
+VERDICT, WITH_REFERENCE = "verdict", "verdict with a reference"
 # Metrics of the forget rows of which less means more knowledge.
 REVERSED = ("truth_ratio",)
 NO_KNOWLEDGE = {*LANGUAGE, "control_probability", "forget_quality"}
@@ -92,7 +93,7 @@ class PoolTest:
 
     @property
     def passed(self) -> bool:
-        """True if the verdict tells the models apart, as taught: an AUROC of .98 or more."""
+        """True if the verdict tells the models apart, as taught and without a reference: an AUROC of .98 or more."""
         return (self.ranked[0].auroc[CONDITIONS[0]] or 0.0) >= 0.98
 
     def to_json(self) -> dict[str, Any]:
@@ -135,13 +136,16 @@ def _audited(size: int, taught: Callable[[], World], out: Path | None) -> dict[i
         return found
     world = taught()
     plan = make_plan(world.before, world.request, replace(QUICK, seed=world.seed))
-    before = examine(world.before, plan, ignore)
+    before, reference = (examine(model, plan, ignore) for model in (world.before, world.retrained))
     with progress("auditing the pool", len(left) * len(CONDITIONS)) as advance:
         for place, number in enumerate(left):
-            model, scores = member(world, number), {}
+            taught_one, scores = member(world, number), {}
             for done, (condition, change) in enumerate(CHANGES.items(), start=1):
-                change(world, model, number)
-                scores[condition] = dict(scores_of(concluded(world, plan, before, examine(model, plan, ignore))))
+                changed = clone(taught_one, taught_one.name)
+                change(world, changed, number)
+                after = examine(changed, plan, ignore)
+                alone, beside = (concluded(world, plan, before, after, other) for other in (None, reference))
+                scores[condition] = {VERDICT: fails(alone), WITH_REFERENCE: fails(beside), **dict(scores_of(alone))}
                 advance(place * len(CONDITIONS) + done, condition)
             found[number] = scores
             if files:
@@ -178,17 +182,21 @@ def _rounded(world: World, model: LanguageModel, number: int) -> None:
         weight.data = round_to_nearest(weight.data, Grid(4))
 
 
-# In this order, each on top of the one before.
+# Each is made to a copy of the model as it was taught.
 CHANGES: dict[Condition, Callable[[World, LanguageModel, int], None]] = dict(
     zip(CONDITIONS, (_left_alone, _finetuned, _rounded), strict=True)
 )
 
 
-def scores_of(record: Audit) -> Iterator[tuple[str, float]]:
-    """Yield the verdict on forgetting (1: fail) and each metric of the forget rows, higher for more knowledge."""
+def fails(record: Audit) -> float:
+    """Return the verdict on forgetting: 1 where a required criterion of the forget rows' knowledge fails, else 0."""
     required = [one for one in record.verdict.criteria if one.criterion.required and one.criterion.subset == "forget"]
     knowledge = [one for one in required if one.criterion.metric not in LANGUAGE]
-    yield VERDICT, float(any(one.outcome == "fail" for one in knowledge))
+    return float(any(one.outcome == "fail" for one in knowledge))
+
+
+def scores_of(record: Audit) -> Iterator[tuple[str, float]]:
+    """Yield each metric of the forget rows, higher for more knowledge."""
     for metric in record.metrics:
         measured = (metric.subset, metric.model) == ("forget", "after") and metric.name not in NO_KNOWLEDGE
         if measured and metric.value.value is not None:

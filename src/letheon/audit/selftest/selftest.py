@@ -135,11 +135,14 @@ def audit_planted(world: World) -> list[Tested]:
     return tested
 
 
-def concluded(world: World, plan: AuditPlan, before: ModelFindings, after: ModelFindings) -> Audit:
-    """Conclude the audit of one model among many, without a reference."""
+def concluded(
+    world: World, plan: AuditPlan, before: ModelFindings, after: ModelFindings, reference: ModelFindings | None = None
+) -> Audit:
+    """Conclude the audit of one model among many, by default without a reference."""
     began = datetime.now(UTC), time.monotonic()
     judge = Judge(world.base, world.base.name)
     findings: dict[Role, ModelFindings] = {"before": before, "after": after}
+    findings |= {} if reference is None else {"reference": reference}
     judged = judge_answers(judge, findings)
     return conclude(findings, plan, world.request, judge, judged, load_profile("standard", began[0]), began)
 

@@ -95,7 +95,6 @@ class Loop:
         self.optimizer = make_optimizer(self.parameters.values(), settings)
         self.step = 0
         self.history: list[dict[str, float]] = []
-        self._signals: Signals | None = None
 
     def release(self, gather: bool = False) -> None:
         """Restore every parameter's `requires_grad`, delete the gradients, and put the model's modules back.
@@ -188,20 +187,21 @@ class Loop:
         """
         outcome, started, kept = TrainingOutcome(self.step, history=self.history), time.monotonic(), time.monotonic()
         try:
-            with Signals() as self._signals, progress(self.title, self.total) as advance:
+            with Signals() as signals, progress(self.title, self.total) as advance:
                 while self.step < self.total:
                     metrics = self._one(step)
                     self.history.append(metrics)
                     advance(self.step, describe(metrics) if describe else f"loss {metrics.get('loss', 0):.3f}")
                     reason = stop(self.history) if stop else None
-                    asked, keep, reason = self._agreed(self._asked_to_stop(), self._keep_now(kept), reason)
+                    asked, keep, reason = self._agreed(signals.came, self._keep_now(kept), reason)
+                    outcome.stopped = reason or outcome.stopped
+                    self._log(metrics, outcome.stopped if reason or self.step == self.total else None)
                     if asked and not reason and self.step < self.total:
                         self._interrupt()
                     if keep and self.step < self.total and not reason:
                         self.save_checkpoint()
                         kept = time.monotonic()
                     if reason:
-                        outcome.stopped = reason
                         break
         except BaseException:
             self.release()
@@ -218,9 +218,12 @@ class Loop:
             metrics = dict(step(self.step))
         self.step += 1
         self.optimizer.zero_grad(set_to_none=True)
-        if self.run_folder is not None and self.accelerator.is_main_process:
-            self.run_folder.log(step=self.step, **metrics)
         return metrics
+
+    def _log(self, metrics: Mapping[str, float], stopped: str | None) -> None:
+        """Write a step's line, the last one with the reason for the end."""
+        if self.run_folder is not None and self.accelerator.is_main_process:
+            self.run_folder.log(step=self.step, **metrics, **{"stopped": stopped} if stopped else {})
 
     @contextmanager
     def _checkpointing(self) -> Iterator[None]:
@@ -245,8 +248,7 @@ class Loop:
     # Checkpoints
 
     def _keep_now(self, last: float) -> bool:
-        every = self.settings.checkpoint_steps
-        seconds = self.settings.checkpoint_seconds
+        every, seconds = self.settings.checkpoint_steps, self.settings.checkpoint_seconds
         return bool((every and self.step % every == 0) or (seconds and time.monotonic() - last > seconds))
 
     def save_checkpoint(self) -> None:
@@ -311,9 +313,6 @@ class Loop:
         return newest if self.accelerator.num_processes == 1 else from_main(lambda: newest)
 
     # Interruption
-
-    def _asked_to_stop(self) -> bool:
-        return self._signals is not None and self._signals.came
 
     def _agreed(self, asked: bool, keep: bool, reason: str | None) -> tuple[bool, bool, str | None]:
         """Agree over processes, because all of them must do the same after a step.
