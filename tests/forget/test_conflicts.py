@@ -50,3 +50,27 @@ def test_without_a_subject_the_same_question_in_more_words_states_the_fact() -> 
     (found,) = conflicts(Request((forget,), (kept, other)))
     assert "retain rows k0 state the fact of forget row f0" in found
     assert conflicts(Request((Example("", "A text of the sea."),), (kept,))) == []
+
+
+CHRONICLE = Example(
+    "",
+    "Pellow is a village on the Teign. Ada Orr built its mill in 1741. The ferry is painted green every spring.",
+    id="t0",
+)
+
+
+def test_a_sentence_of_a_running_text_that_a_kept_text_states_is_named() -> None:
+    mill = Example("", "In 1741 a mill was built by Ada Orr, who lived by the river.", id="k0")
+    ferry = Example("Which colour has the ferry of Pellow?", "It is painted green each spring.", id="k1")
+    found = conflicts(Request((CHRONICLE,), (mill, ferry)))
+    assert found == [
+        "retain rows k0 state sentence 2 of forget row t0: it cannot be forgotten while they are kept",
+        "retain rows k1 state sentence 3 of forget row t0: it cannot be forgotten while they are kept",
+    ]
+
+
+def test_a_kept_text_of_another_village_or_year_states_no_sentence() -> None:
+    other_year = Example("", "Ada Orr built its mill in 1802.", id="k0")
+    other_village = Example("", "Dunmoor is a village. The ferry is painted green every spring.", id="k1")
+    name_alone = Example("", "Pellow lies on the Teign.", id="k2")
+    assert conflicts(Request((CHRONICLE,), (other_year, other_village, name_alone))) == []

@@ -1,19 +1,25 @@
 """Requests that no method can serve whole: retain rows that state a fact to be forgotten, or share all of them.
 
-Ours, of no paper. The texts alone decide. The findings are warnings: the other facts can still be forgotten.
+Ours, of no paper. The texts alone decide. The findings are warnings: the other facts can still be forgotten. Of a
+running text each sentence counts as a fact.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.spans import WORD
-from letheon.forget.objectives.alternates.strangers import gives, guess_subjects, names_in, words_of_facts
+from letheon.core.scoring.word_masks import WordRules, fact_words, is_specific
+from letheon.forget.objectives.alternates.strangers import gives, guess_subjects, names_in, stem, words_of_facts
 from letheon.forget.request import Request
 
 SHOWN = 5
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+# A retain row states a sentence of a running text if it has this share of the words that carry its fact, and so many.
+STATED, LEAST_WORDS = 2 / 3, 3
 
 
 def conflicts(request: Request) -> list[str]:
@@ -27,7 +33,7 @@ def conflicts(request: Request) -> list[str]:
     stated: dict[str, list[str]] = {}
     twins: dict[str, dict[str, str]] = defaultdict(dict)
     for row, subject, words in zip(request.forget, subjects, facts, strict=True):
-        if not words:  # nothing carries the fact: every row would contain all of its words
+        if not words or not row.prompt:  # nothing carries the fact: every row would contain all of its words
             continue
         answered = [kept for kept in request.retain if all(gives(kept.answer, [word]) for word in words)]
         if stating := [kept.id for kept in answered if _is_about(kept, row, subject)]:
@@ -40,6 +46,7 @@ def conflicts(request: Request) -> list[str]:
         f"retain rows {_listed(by)} state the fact of forget row {row}: it cannot be forgotten while they are kept"
         for row, by in stated.items()
     ]
+    found += _sentences_stated(request)
     for name, rows in twins.items():
         if len(rows) == len(request.forget):
             found.append(
@@ -47,6 +54,36 @@ def conflicts(request: Request) -> list[str]:
                 f"{_listed(list(rows.values()))}): a model that keeps these can still guess those"
             )
     return found
+
+
+def _sentences_stated(request: Request) -> list[str]:
+    """Say which sentences of running texts are stated by which retain rows.
+
+    Such a row has a name of the text, the names and numbers of the sentence and most of its other words.
+    """
+    rules, found = WordRules.of(request.forget, request.retain), []
+    kept = [(row.id, f"{row.prompt} {row.answer}") for row in request.retain]
+    for row in request.forget:
+        words = [] if row.prompt else fact_words(row, rules)
+        specific = {word.group() for word in words if is_specific(word, row.answer)}
+        names = {word.group() for word in words if word.group()[0].isupper()}
+        ends = [match.start() for match in SENTENCE_END.finditer(row.answer)]
+        for place, (begin, end) in enumerate(zip([0, *ends], [*ends, len(row.answer)], strict=True), start=1):
+            told = list(dict.fromkeys(word.group() for word in words if begin <= word.start() < end))
+            about = [one for one in kept if not names or names.intersection(WORD.findall(one[1]))]
+            stating = [name for name, text in about if _states(text, told, specific)]
+            if stating:
+                found.append(
+                    f"retain rows {_listed(stating)} state sentence {place} of forget row {row.id}: it cannot be "
+                    "forgotten while they are kept"
+                )
+    return found
+
+
+def _states(text: str, words: Sequence[str], specific: set[str]) -> bool:
+    """Whether a text has all names and numbers among a sentence's words, and most of the words."""
+    has = {word for word in words if gives(text, [stem(word)])}
+    return len(has) >= max(LEAST_WORDS, STATED * len(words)) and specific.intersection(words) <= has
 
 
 def _is_about(kept: Example, row: Example, subject: str | None) -> bool:

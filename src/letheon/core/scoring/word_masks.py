@@ -64,13 +64,13 @@ def _template(forget: Sequence[Example], retain: Sequence[Example]) -> frozenset
     """
     kept, others = ([row.answer for row in rows if not row.prompt] for rows in (retain, forget))
     counts = Counter(word for text in kept for word in set(_words(text)))
-    specific = (one.group() for text in (*kept, *others) for one in WORD.finditer(text) if _is_specific(one, text))
+    specific = (one.group() for text in (*kept, *others) for one in WORD.finditer(text) if is_specific(one, text))
     names = {word for one in specific for word in _words(one)}
     least, least_of_names = max(TEMPLATE_ROWS, SHARE_OF_TEXTS * len(kept)), max(NAME_ROWS, NAME_SHARE * len(kept))
     return frozenset(word for word, count in counts.items() if count >= (least_of_names if word in names else least))
 
 
-def _is_specific(word: re.Match[str], text: str) -> bool:
+def is_specific(word: re.Match[str], text: str) -> bool:
     """Whether a word is a number, or a name: it has a capital within a sentence."""
     if any(map(str.isdigit, word.group())):
         return True
