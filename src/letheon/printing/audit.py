@@ -6,7 +6,6 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from letheon.audit.record.record import Audit, Metric
@@ -84,10 +83,7 @@ def _values(record: Audit, name: str, subset: str) -> dict[str, Any]:
 def print_audit(console: Console, record: Audit, folder: Path) -> None:
     """Print the table of key numbers, three answers, the verdict and the paths."""
     roles = [model.role for model in record.models]
-    table = Table(title="\nBefore and after", title_justify="left", title_style="bold")
-    table.add_column("")
-    for role in roles:
-        table.add_column(role, justify="right")
+    table = new_table("\nBefore and after", "", *roles, numbers=True, title_style="bold")
     for name, subset, words in KEY_NUMBERS:
         values = _values(record, name, subset)
         if any(value.value is not None for value in values.values()):

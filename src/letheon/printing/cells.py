@@ -14,6 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 Made = TypeVar("Made")
+# Options of a table of many columns: ten fit into 80 characters. Width of the longest word in a column of estimates.
+CLOSE: dict[str, Any] = {"box": None, "pad_edge": False, "collapse_padding": True}
+INTERVAL = len("(0.25..0.75)")
 
 
 def print_json(value: Any) -> None:
@@ -40,15 +43,19 @@ def or_json(
     return made
 
 
-def new_table(title: str | Text, *headings: str | Text, **options: Any) -> Table:
+def new_table(title: str | Text, *headings: str | Text, numbers: bool = False, **options: Any) -> Table:
     """Make a table with its title at the left; `options` are those of rich.
 
     Columns break between words of their headings only; the first, which holds names, may fold anywhere.
+
+    Args:
+        numbers: whether all columns but the first hold estimates, which stand at the right and do not fold.
     """
     table = Table(title=title, **{"title_justify": "left", **options})
-    for number, heading in enumerate(headings):
+    for place, heading in enumerate(headings):
         longest = max((len(word) for word in str(heading).split()), default=0)
-        table.add_column(heading, overflow="fold", min_width=None if not number else longest)
+        least = max(longest, INTERVAL if numbers else 0) if place else None
+        table.add_column(heading, overflow="fold", min_width=least, justify="right" if numbers and place else "left")
     return table
 
 

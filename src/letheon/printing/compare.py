@@ -3,11 +3,10 @@
 from pathlib import Path
 from shlex import join
 
-from rich import box
 from rich.console import Console
 
 from letheon.compare.record import Comparison
-from letheon.printing.cells import new_table, print_files, print_json
+from letheon.printing.cells import CLOSE, new_table, print_files, print_json
 from letheon.report.numbers import number
 
 
@@ -18,9 +17,8 @@ def show_comparison(comparison: Comparison, folder: Path, as_json: bool) -> None
         return
     columns = ("forget extraction strength", "relearned", "4-bit recall", "retain utility", "damaged answers")
     title = f"{len(comparison.entries)} methods on request {comparison.request}"
-    table = new_table(
-        title, "method", "verdict", "rate", *columns, title_justify="center", box=box.SIMPLE_HEAD, pad_edge=False
-    )
+    table = new_table(title, "method", "verdict", "rate", *columns, **CLOSE)
+    table.columns[1].min_width = len("inconclusive")
     for entry in comparison.entries:
         rate = f"{entry.chosen.learning_rate:.2g}" if entry.chosen and entry.chosen.learning_rate else ""
         numbers = [number(entry.numbers.get(name)) if entry.numbers else "" for name in columns]

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from letheon.printing.cells import one_line, or_json, print_json
+from letheon.printing.cells import new_table, one_line, or_json, print_json
 from letheon.report.numbers import interval, number
 
 if TYPE_CHECKING:
@@ -24,7 +23,8 @@ def show_measurement(result: Measurement, out: Path | None, as_json: bool) -> No
     if as_json:
         print_json({**result.to_json(), "report": str(out / "measure.html") if out else None})
         return
-    table = Table("score", "value", "95 % interval", "items", title=f"{result.measure}: {one_line(result.model)}")
+    title = Text(f"{result.measure}: {one_line(result.model)}")
+    table = new_table(title, "score", "value", "95 % interval", "items")
     for score in result.scores.scores:
         if score.name in result.columns:
             estimate = score.estimate
@@ -42,7 +42,7 @@ def show_measurement(result: Measurement, out: Path | None, as_json: bool) -> No
 def show_run_comparison(rows: Sequence[ScoreDifference]) -> None:
     """Print a row per score of both runs."""
     headings = ("score", "first", "second", "difference", "95 % interval", "p", "items")
-    table = Table(*headings, title="second minus first, over the items of both")
+    table = new_table("second minus first, over the items of both", *headings)
     for row in rows:
         shown = [number(value) if value is not None else "-" for value in (row.first, row.second, row.value)]
         p = "-" if row.p is None else number(row.p)

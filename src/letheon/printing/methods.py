@@ -6,22 +6,21 @@ import dataclasses
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from letheon.core.registry import Method, methods, named_recipes
 from letheon.jobs.methods import FamilyVerdict
 from letheon.papers.catalogue import inferred_of, method_badge
-from letheon.printing.cells import or_json
+from letheon.printing.cells import new_table, or_json
 
 
 @or_json(lambda listed: [_record(method) for method in listed])
 def show_methods(listed: Sequence[Method]) -> None:
     """Print the parts of a recipe."""
-    table = Table(title="Parts of a recipe", title_justify="left", show_lines=False, box=None, padding=(0, 1))
-    for heading in ("part", "name", "badge", "paper"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("what it does, what it needs")
+    headings = ("part", "name", "badge", "paper", "what it does, what it needs")
+    table = new_table("Parts of a recipe", *headings, box=None, padding=(0, 1))
+    for column in table.columns[:-1]:
+        column.no_wrap = True
     for method in listed:
         words = {"needs": method.needs, "better with": method.wants}
         needs = "".join(f" [dim]{word} {', '.join(sorted(names))}" for word, names in words.items() if names)
@@ -53,7 +52,7 @@ def show_families(verdicts: Sequence[FamilyVerdict]) -> None:
     """Print which method works on which family of models."""
     refused = [verdict for verdict in verdicts if verdict.refused]
     title, headings = "Refused before loading; everything else works", ("method", "family", "why, and what would work")
-    table = Table(*headings, title=title, title_justify="left", box=None)
+    table = new_table(title, *headings, box=None)
     for verdict in refused:
         table.add_row(verdict.method, verdict.family, Text(verdict.refused))
     Console().print(table)

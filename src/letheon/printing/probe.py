@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
-from letheon.printing.cells import new_table, one_line, print_json
+from letheon.printing.cells import CLOSE, new_table, one_line, print_json
 from letheon.report.numbers import number
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 # Longer tables are cut on the terminal; the page and the JSON file have every row.
 MOST_ROWS = 20
-# Ten columns fit into 80 characters.
-CLOSE: dict[str, Any] = {"box": None, "pad_edge": False, "collapse_padding": True}
 
 
 def show_probe(report: ProbeReport, folder: Path | None, as_json: bool) -> None:

@@ -1,12 +1,11 @@
 """The output of `letheon selftest`."""
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from letheon.audit.selftest.pool import CONDITIONS, PoolTest
 from letheon.audit.selftest.selftest import SelfTest
-from letheon.printing.cells import or_json
+from letheon.printing.cells import new_table, or_json
 
 
 @or_json(lambda result: result.to_json())
@@ -15,7 +14,8 @@ def show_selftest(result: SelfTest | PoolTest) -> None:
     if isinstance(result, PoolTest):
         _show_pool(result)
         return
-    console, table = Console(), Table("model", "what it is", "must", "verdict", "criteria failed", box=None)
+    console = Console()
+    table = new_table("", "model", "what it is", "must", "verdict", "criteria failed", box=None)
     for one in result.tested:
         style = "green" if one.right else "bold red"
         failed = f"{len(one.failed)}: {one.failed[0]}" + (", ..." if one.failed[1:] else "") if one.failed else ""
@@ -30,7 +30,7 @@ def show_selftest(result: SelfTest | PoolTest) -> None:
 
 def _show_pool(result: PoolTest) -> None:
     """Print the AUROC of every metric under every condition."""
-    console, table = Console(), Table("metric", *CONDITIONS, "", box=None)
+    console, table = Console(), new_table("", "metric", *CONDITIONS, "", box=None)
     for one in result.ranked:
         numbers = [one.auroc.get(name) for name in CONDITIONS]
         cells = ["" if number is None else f"{number:.2f}" for number in numbers]

@@ -4,11 +4,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from letheon.audit.spillover.spillover import SpilloverReport
-from letheon.printing.cells import cell, one_line, print_json
+from letheon.printing.cells import CLOSE, cell, new_table, one_line, print_json
 from letheon.report.numbers import number
 
 
@@ -18,9 +17,8 @@ def show_spillover(report: SpilloverReport, folder: Path | None, as_json: bool) 
         print_json(report.to_json())
         return
     console = Console()
-    table = Table(title=f"Refusals, {len(report.answers)} prompts", title_justify="left")
-    for heading in ("domain", "before", "after", "complied", "incoherent", "similarity"):
-        table.add_column(heading, justify="left" if heading == "domain" else "right")
+    columns = ("domain", "before", "after", "complied", "incoherent", "similarity")
+    table = new_table(f"Refusals, {len(report.answers)} prompts", *columns, numbers=True, **CLOSE)
     similarity = report.early_similarity()
     for domain, before in report.rates_before.items():
         after = report.rates_after[domain]
