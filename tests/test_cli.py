@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import letheon
 from letheon import load
 from letheon.cli import main
 
@@ -181,3 +182,8 @@ def test_help_is_quick() -> None:
         subprocess.run([sys.executable, "-m", "letheon", "--help"], check=True, capture_output=True)
         seconds.append(sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - start)
     assert min(seconds) < 2
+
+
+def test_the_version_is_an_option_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"{letheon.__version__}\n"

@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+from typing import Annotated
 
 import typer
 from typer.core import TyperCommand
 
+from letheon import __version__
 from letheon.cli.verbs import VERBS, help_of, load_verb
 from letheon.core.errors import InputError, Interrupted, LetheonError
 from letheon.core.processes import is_main_process
@@ -45,6 +47,21 @@ class Verb(TyperCommand):
 
 def _placeholder() -> None:
     """Stand for the command of a verb until its file is imported."""
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a verb."""
 
 
 for panel, verbs in VERBS.items():
