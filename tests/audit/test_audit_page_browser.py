@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,18 @@ def test_the_table_is_searched(tmp_path: Path, fragment: str, count: int) -> Non
     text = dom(render_audit(specimen()), tmp_path, fragment)
     assert len(shown(text)) == count
     assert f"{count} of 11 shown" in text
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_nothing_is_wider_than_a_phone(tmp_path: Path, width: int) -> None:
+    page = escape(re.sub(r"<meta http-equiv[^>]*>", "", render_audit(specimen())), quote=True)
+    inner = "document.querySelector('iframe').contentWindow"
+    wider = f"{inner}.document.documentElement.scrollWidth + ' of ' + {inner}.innerWidth"
+    frame = f'<title></title><iframe width="{width}" height="800" style="border:0" srcdoc="{page}" onload="measure()">'
+    text = dom(f"<script>function measure() {{ document.title = {wider} }}</script>{frame}</iframe>", tmp_path)
+    found = re.search(r"<title>(\d+) of (\d+)</title>", text)
+    assert found, text[:300]
+    assert int(found[1]) <= int(found[2]) == width
 
 
 def test_without_rows_there_is_nothing_to_search(tmp_path: Path) -> None:
