@@ -237,6 +237,15 @@ def test_metrics_are_appended_a_line_each(tmp_path: Path) -> None:
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 0.5), (2, 0.25)]
 
 
+def test_lines_of_steps_to_come_are_dropped_whatever_signs_a_text_has(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {})
+    run.log(step=1, stopped="not gone: a\u2028b\x85c\ud800")
+    run.log(step=2)
+    run.keep_metrics(1)
+    (line,) = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").strip().split("\n")
+    assert json.loads(line)["stopped"] == "not gone: a\u2028b\x85c?"
+
+
 def test_what_a_killed_process_left_half_written_is_tidied_away(tmp_path: Path) -> None:
     run = Run.create(tmp_path, {})
     torn = [tmp_path / "checkpoints" / ".letheon-new-step-000003.abc", tmp_path / ".letheon-new-model.xyz"]

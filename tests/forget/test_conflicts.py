@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+
+import pytest
 
 from letheon.core.rows.examples import Example
 from letheon.forget.conflicts import conflicts
@@ -64,13 +67,48 @@ def test_a_sentence_of_a_running_text_that_a_kept_text_states_is_named() -> None
     ferry = Example("Which colour has the ferry of Pellow?", "It is painted green each spring.", id="k1")
     found = conflicts(Request((CHRONICLE,), (mill, ferry)))
     assert found == [
-        "retain rows k0 state sentence 2 of forget row t0: it cannot be forgotten while they are kept",
-        "retain rows k1 state sentence 3 of forget row t0: it cannot be forgotten while they are kept",
+        f"retain rows {kept} seem to state sentence {place} of forget row t0: what they state cannot be forgotten "
+        "while they are kept"
+        for kept, place in (("k0", 2), ("k1", 3))
     ]
 
 
-def test_a_kept_text_of_another_village_or_year_states_no_sentence() -> None:
-    other_year = Example("", "Ada Orr built its mill in 1802.", id="k0")
-    other_village = Example("", "Dunmoor is a village. The ferry is painted green every spring.", id="k1")
-    name_alone = Example("", "Pellow lies on the Teign.", id="k2")
-    assert conflicts(Request((CHRONICLE,), (other_year, other_village, name_alone))) == []
+@pytest.mark.parametrize("change", [str.lower, str.upper, lambda text: f"As is known, {text} So it is."])
+def test_a_copy_is_named_however_it_is_cased_and_whatever_stands_around_it(change: Callable[[str], str]) -> None:
+    kept = [Example("", change(sentence), id=f"k{i}") for i, sentence in enumerate(CHRONICLE.answer.split(". ")[1:2])]
+    (found,) = conflicts(Request((CHRONICLE,), tuple(kept)))
+    assert found.startswith("retain rows k0 seem to state sentence 2")
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "kept"),
+    [
+        (CHRONICLE.answer, "Ada Orr built its mill in 1802."),
+        (CHRONICLE.answer, "Ada Orr built its mill in 17412 days."),
+        (CHRONICLE.answer, "Dunmoor is a village. The ferry is painted green every spring."),
+        (CHRONICLE.answer, "Pellow lies on the Teign."),
+        (
+            "Pellow has a ferry. Every spring the ferry is painted.",
+            "Dunmoor is old. Every spring its ferry is painted.",
+        ),
+        (
+            "Ada Orr was born in Rome. Later she studied chemistry at the university.",
+            "Mia Sol was born in Oslo. Later she studied chemistry at the university.",
+        ),
+        (
+            "Ada Orr kam in Rom zur Welt. Sie studierte Chemie an der Universität.",
+            "Mia Sol kam in Oslo zur Welt. Sie studierte Physik an der Universität.",
+        ),
+        ("", "Ada Orr built a mill."),
+        ("... !", "Ada Orr built a mill."),
+    ],
+)
+def test_a_kept_text_of_somebody_else_states_no_sentence(forgotten: str, kept: str) -> None:
+    rows = (Example("", forgotten, id="t0"),) if forgotten else (CHRONICLE,)
+    assert conflicts(Request(rows, (Example("", kept if forgotten else "-", id="k0"),))) == []
+
+
+def test_a_title_and_a_line_break_end_no_sentence() -> None:
+    text = Example("", "Dr. Orr lived\nin Pellow. She built its mill in\n1741.", id="t0")
+    (found,) = conflicts(Request((text,), (Example("", "In 1741 Orr built a mill.", id="k0"),)))
+    assert "sentence 2" in found

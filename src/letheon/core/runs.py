@@ -143,7 +143,7 @@ class Run:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
             descriptor = os.open(path, flags, 0o644)
             try:
-                os.write(descriptor, line.encode())
+                os.write(descriptor, line.encode(errors="replace"))
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -166,7 +166,8 @@ class Run:
         """Delete the lines of `metrics.jsonl` beyond a step: a resumed run writes them again."""
         path = self.folder / "metrics.jsonl"
         if path.is_file():
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            # a text may hold other signs that end lines elsewhere
+            lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.endswith("}")]
             kept = [line for line in lines if json.loads(line).get("step", 0) <= steps]
             atomic_write_text(path, "".join(f"{line}\n" for line in kept))
 

@@ -7,8 +7,8 @@ running text each sentence counts as a fact.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.spans import WORD
@@ -17,9 +17,15 @@ from letheon.forget.objectives.alternates.strangers import gives, guess_subjects
 from letheon.forget.request import Request
 
 SHOWN = 5
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
-# A retain row states a sentence of a running text if it has this share of the words that carry its fact, and so many.
-STATED, LEAST_WORDS = 2 / 3, 3
+# A sentence ends at its sign and a quotation mark behind it, but for those of titles; a paragraph and an item end too.
+SENTENCE_END = re.compile(
+    r"(?<=[.!?])(?<!\bDr\.)(?<!\bMr\.)(?<!\bMrs\.)(?<!\bMs\.)(?<!\bSt\.)(?<!\b[A-Z]\.)[\"'”’»)]*\s+"
+    r"|\n\s*\n|\n(?=\s*[-*•])"
+)
+POSSESSIVE = re.compile(r"['’]s?$")
+# A retain row states a sentence of a running text if it has this share of the words that carry its fact, and so many:
+# more of a sentence without a name or number of its own.
+STATED, LEAST_WORDS, LEAST_OF_PLAIN = 3 / 4, 3, 4
 
 
 def conflicts(request: Request) -> list[str]:
@@ -57,33 +63,47 @@ def conflicts(request: Request) -> list[str]:
 
 
 def _sentences_stated(request: Request) -> list[str]:
-    """Say which sentences of running texts are stated by which retain rows.
+    """Say which sentences of running texts are stated by which retain rows, as far as words tell.
 
-    Such a row has a name of the text, the names and numbers of the sentence and most of its other words.
+    Such a row has the names and numbers of the sentence and most of its other words; of a sentence without any, it has
+    two names of the text or the word that the text begins with.
     """
+    texts = [row for row in request.forget if not row.prompt]
+    if not texts:
+        return []
     rules, found = WordRules.of(request.forget, request.retain), []
-    kept = [(row.id, f"{row.prompt} {row.answer}") for row in request.retain]
-    for row in request.forget:
-        words = [] if row.prompt else fact_words(row, rules)
-        specific = {word.group() for word in words if is_specific(word, row.answer)}
-        names = {word.group() for word in words if word.group()[0].isupper()}
+    kept = {row.id: _stems(WORD.findall(f"{row.prompt} {row.answer}")) for row in request.retain}
+    having: dict[str, set[str]] = defaultdict(set)
+    for name, text in kept.items():
+        for word in text:
+            having[word].add(name)
+    in_small = {word for row in (*texts, *request.retain) for word in WORD.findall(row.answer) if word.islower()}
+    for row in texts:
+        own, words = fact_words(row, rules), fact_words(row)
+        names = _stems(word.group() for word in own if is_specific(word, row.answer))
+        first = {word.group() for word in words[:1] if word.group()[0].isupper()}
+        lead = _stems(word for word in first if word.lower() not in in_small)
+        named = Counter(name for word in names for name in having[word])
+        about = {name for name, count in named.items() if count > 1}.union(*(having[word] for word in lead))
         ends = [match.start() for match in SENTENCE_END.finditer(row.answer)]
         for place, (begin, end) in enumerate(zip([0, *ends], [*ends, len(row.answer)], strict=True), start=1):
-            told = list(dict.fromkeys(word.group() for word in words if begin <= word.start() < end))
-            about = [one for one in kept if not names or names.intersection(WORD.findall(one[1]))]
-            stating = [name for name, text in about if _states(text, told, specific)]
+            within = [word for word in words if begin <= word.start() < end]
+            told = _stems(word.group() for word in within)
+            specific = _stems(word.group() for word in within if is_specific(word, row.answer)) & names
+            least = max(LEAST_WORDS if specific else LEAST_OF_PLAIN, STATED * len(told))
+            among = set.intersection(*(having[name] for name in specific)) if specific else about
+            stating = [name for name in kept if name in among and len(told & kept[name]) >= least]
             if stating:
                 found.append(
-                    f"retain rows {_listed(stating)} state sentence {place} of forget row {row.id}: it cannot be "
-                    "forgotten while they are kept"
+                    f"retain rows {_listed(stating)} seem to state sentence {place} of forget row {row.id}: what they "
+                    "state cannot be forgotten while they are kept"
                 )
     return found
 
 
-def _states(text: str, words: Sequence[str], specific: set[str]) -> bool:
-    """Whether a text has all names and numbers among a sentence's words, and most of the words."""
-    has = {word for word in words if gives(text, [stem(word)])}
-    return len(has) >= max(LEAST_WORDS, STATED * len(words)) and specific.intersection(words) <= has
+def _stems(words: Iterable[str]) -> frozenset[str]:
+    """The stems of words in small letters, without a possessive ending."""
+    return frozenset(stem(POSSESSIVE.sub("", word.casefold())) for word in words)
 
 
 def _is_about(kept: Example, row: Example, subject: str | None) -> bool:

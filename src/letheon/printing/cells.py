@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -51,11 +51,13 @@ def new_table(title: str | Text, *headings: str | Text, numbers: bool = False, *
     Args:
         numbers: whether all columns but the first hold estimates, which stand at the right and do not fold.
     """
-    table = Table(title=title, **{"title_justify": "left", **options})
+    table = Table(title=escape(title) if isinstance(title, str) else title, **{"title_justify": "left", **options})
+    longest = [max((len(word) for word in str(heading).split()), default=0) for heading in headings[1:]]
+    least = [0, *(max(length, INTERVAL if numbers else 0) for length in longest)]
+    narrow = sum(least) + 3 * len(least) > Console().width  # what has to fold folds, so that no column is cut
     for place, heading in enumerate(headings):
-        longest = max((len(word) for word in str(heading).split()), default=0)
-        least = max(longest, INTERVAL if numbers else 0) if place else None
-        table.add_column(heading, overflow="fold", min_width=least, justify="right" if numbers and place else "left")
+        justify: Literal["left", "right"] = "right" if numbers and place else "left"
+        table.add_column(heading, overflow="fold", min_width=None if narrow else least[place], justify=justify)
     return table
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from shlex import join
 
 from rich.console import Console
+from rich.text import Text
 
 from letheon.compare.record import Comparison
 from letheon.printing.cells import CLOSE, new_table, print_files, print_json
@@ -23,7 +24,7 @@ def show_comparison(comparison: Comparison, folder: Path, as_json: bool) -> None
         rate = f"{entry.chosen.learning_rate:.2g}" if entry.chosen and entry.chosen.learning_rate else ""
         numbers = [number(entry.numbers.get(name)) if entry.numbers else "" for name in columns]
         name = f"{entry.method} *" if entry.best else entry.method
-        table.add_row(name, entry.error or entry.outcome, rate, *numbers)
+        table.add_row(Text(name), Text(entry.error or entry.outcome), rate, *numbers)
     for name, control in (("before", comparison.before), ("reference", comparison.reference)):
         if control is not None:
             table.add_row(f"[dim]{name}", "", "", *(number(control.get(column)) for column in columns))

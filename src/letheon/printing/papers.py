@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from letheon.core.tasks import Ended
 from letheon.printing.cells import new_table, print_json, printable
@@ -19,7 +20,7 @@ def show_papers(ended: Mapping[str, Ended], out: Path, as_json: bool) -> None:
     table = new_table("Claims", "paper", "verdict", "seconds")
     for key, one in ended.items():
         if one.problem:
-            table.add_row(key, f"[red]did not run:[/] {printable(one.problem)}", "")
+            table.add_row(key, f"[red]did not run:[/] {escape(printable(one.problem))}", "")
         else:
             table.add_row(key, one.value["verdict"], f"{one.value['seconds']:.0f}")
     console = Console()

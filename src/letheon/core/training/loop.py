@@ -286,6 +286,7 @@ class Loop:
         """Load the newest complete checkpoint; return whether there is one."""
         folder, part = self._newest(), self.sharding.part
         if folder is None:
+            self._drop_lines()
             return False
         weights, moments = tensors_of(folder, "weights"), tensors_of(folder, "optimizer")
         if set(weights) != set(self.parameters):
@@ -302,9 +303,13 @@ class Loop:
             self.state.load_state_dict({key: part(_parameter_of(key, names), t).clone() for key, t in state.items()})
         kept = read_json(folder / "step.json")
         self.step, self.history = kept["step"], kept["history"]
+        self._drop_lines()
+        return True
+
+    def _drop_lines(self) -> None:
+        """Drop the lines of the steps that are taken again."""
         if self.run_folder is not None and self.accelerator.is_main_process:
             self.run_folder.keep_metrics(self.step)
-        return True
 
     def _newest(self) -> Path | None:
         """Return the newest complete checkpoint that the main process sees, which has tidied the folder."""

@@ -231,7 +231,7 @@ def _take_up(queue: Queue, run: Run, requests: Sequence[Request]) -> None:
 def read_reports(run: Run) -> list[Report]:
     """The reports of a run, in order."""
     path = run.folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
     names = {item.name for item in dataclasses.fields(Report)}
     return [Report(**{name: value for name, value in json.loads(line).items() if name in names}) for line in lines]
 
