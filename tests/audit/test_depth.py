@@ -110,6 +110,8 @@ def test_in_the_selftests_world_only_a_model_that_does_not_know_the_facts_is_dee
         for given in (KEEPERS, KEEPERS[FORGOTTEN:])
     )
     models = (world.before, refusing(world), knows, second)
+    recalled = [sum(map(float, evaluate(one, rows).known("recall"))) for one in models]
+    assert recalled == [FORGOTTEN, 0, FORGOTTEN, 0]
     untouched, shallow, known, deepest = (mean_depth(world.before, rows, one, world.retrained) for one in models)
     assert untouched == pytest.approx(0, abs=1e-4)
     assert max(shallow, known) < 0.4
