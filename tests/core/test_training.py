@@ -361,9 +361,7 @@ def test_settings_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
     assert found.value.remedy in ("give a finite value above 0", "use 0 or more")
 
 
-def test_steps_that_are_taken_again_without_a_checkpoint_have_one_line_each(
-    tiny: LanguageModel, tmp_path: Path
-) -> None:
+def test_steps_that_are_taken_again_have_one_line_each(tiny: LanguageModel, tmp_path: Path) -> None:
     run, settings = Run.create(tmp_path / "run", {}), TrainSettings(learning_rate=1e-3, batch_size=1)
     rows = [Example("Where?", "In Oslo.")]
     for _ in range(2):  # the second time as if it had been killed before its end was noted
