@@ -103,6 +103,7 @@ def listing() -> Table:
         | {"verdict": _marked(line)}
         for line in listing_json()
     ]
+    # made without `new_table`, which breaks long titles into lines
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), expand=True, caption=CAPTION)
     for name in ("number", "key", "title", "room", "badge", "verdict"):
         heading = "" if name == "number" else name

@@ -83,7 +83,9 @@ def _values(record: Audit, name: str, subset: str) -> dict[str, Any]:
 def print_audit(console: Console, record: Audit, folder: Path) -> None:
     """Print the table of key numbers, three answers, the verdict and the paths."""
     roles = [model.role for model in record.models]
-    table = new_table("\nBefore and after", "", *roles, numbers=True, title_style="bold")
+    table = new_table("\nBefore and after", "", *roles, title_style="bold")
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
     for name, subset, words in KEY_NUMBERS:
         values = _values(record, name, subset)
         if any(value.value is not None for value in values.values()):

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from letheon.measure.benchmark import Bench
-from letheon.printing.cells import new_table, print_files, print_json
+from letheon.printing.cells import new_table, print_files, print_json, recipe_lines
 from letheon.report.numbers import number
 
 
@@ -16,8 +16,8 @@ def show_bench(result: Bench, folder: Path, as_json: bool) -> None:
         print_json({**result.to_json(), "report": str(folder / "bench.html")})
         return
     measured = [(one, {score.name: score for score in one.scores.scores}) for one in result.models if one.scores]
-    names = [Text(one.name) for one, _ in measured]
-    table = new_table(f"{result.benchmark} {result.split}", "", *names, title_justify="center")
+    names = [Text(recipe_lines(one.name)) for one, _ in measured]
+    table = new_table(f"{result.benchmark} {result.split}", "", *names)
     for name in result.columns:
         values = [scores[name].estimate.value if name in scores else None for _, scores in measured]
         table.add_row(name, *("" if value is None else number(value) for value in values))

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markup import escape, render
+from rich.table import Column, Table
 from rich.text import Text
 
 Made = TypeVar("Made")
-# Options of a table of many columns: ten fit into 80 characters. Width of the longest word in a column of estimates.
-CLOSE: dict[str, Any] = {"box": None, "pad_edge": False, "collapse_padding": True}
-INTERVAL = len("(0.25..0.75)")
+
+# A column is wide enough for its words of up to so many characters, the first, which holds names, for shorter ones.
+LONGEST, LONGEST_NAME = 20, 12
+# Options of a table of many columns: ten fit into 80 characters.
+CLOSE: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "padding": 0}
 
 
 def print_json(value: Any) -> None:
@@ -43,21 +50,79 @@ def or_json(
     return made
 
 
-def new_table(title: str | Text, *headings: str | Text, numbers: bool = False, **options: Any) -> Table:
-    """Make a table with its title at the left; `options` are those of rich.
+class WholeTable(Table):
+    """A table that breaks neither headings nor figures; columns without room go on below, behind the first."""
 
-    Columns break between words of their headings only; the first, which holds names, may fold anywhere.
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the table as it is if it fits, else as many columns beside each other as there is room for."""
+        _, right, _, left = self.padding
+        framed = self.box is not None
+        between = framed + (max(left, right) if self.collapse_padding else left + right)
+        room = options.max_width - framed * (1 if self.show_edge else -1)
+        whole = [_widest((column.header, *column.cells)) for column in self.columns]
+        if sum(whole) + between * len(whole) <= room:
+            yield from super().__rich_console__(console, options)
+            return
+        least = [_narrowest(column, LONGEST if at else LONGEST_NAME) for at, column in enumerate(self.columns)]
+        kept = [full if column.no_wrap else few for column, few, full in zip(self.columns, least, whole, strict=True)]
+        if sum(kept) + between * len(kept) <= room:  # two lines are better than two tables
+            least = kept
+        part, later = copy(self), list(range(1, len(least)))
+        while later:
+            shown = [0, later.pop(0)]
+            while later and sum(least[at] + between for at in (*shown, later[0])) <= room:
+                shown.append(later.pop(0))
+            columns = [replace(self.columns[at], _index=place, no_wrap=False) for place, at in enumerate(shown)]
+            spare = room - sum(least[at] + between for at in shown)
+            for column, width in zip(columns, _shared(columns, [least[at] for at in shown], spare), strict=True):
+                column.width = width
+            part.columns = columns
+            yield from super(WholeTable, part).__rich_console__(console, options)
+            part.title = None
 
-    Args:
-        numbers: whether all columns but the first hold estimates, which stand at the right and do not fold.
-    """
-    table = Table(title=escape(title) if isinstance(title, str) else title, **{"title_justify": "left", **options})
-    longest = [max((len(word) for word in str(heading).split()), default=0) for heading in headings[1:]]
-    least = [0, *(max(length, INTERVAL if numbers else 0) for length in longest)]
-    narrow = sum(least) + 3 * len(least) > Console().width  # what has to fold folds, so that no column is cut
-    for place, heading in enumerate(headings):
-        justify: Literal["left", "right"] = "right" if numbers and place else "left"
-        table.add_column(heading, overflow="fold", min_width=None if narrow else least[place], justify=justify)
+
+def _shared(columns: Sequence[Column], widths: Sequence[int], spare: int) -> list[int]:
+    """Return the widths after what is spare went to the columns whose cells would have the most lines."""
+    whole, widths = [_widest(column.cells) for column in columns], [max(width, 1) for width in widths]
+    for _ in range(spare):
+        most = max(range(len(whole)), key=lambda at: whole[at] / widths[at])
+        widths[most] += whole[most] > widths[most]
+    return widths
+
+
+def _narrowest(column: Column, longest: int) -> int:
+    """Return the least width at which a column breaks no word of its heading, and none of its cells up to `longest`."""
+    words = [cell_len(word) for one in column.cells for word in _plain(one).split()]
+    return max(min(max(words, default=0), longest), *map(cell_len, _plain(column.header).split()), 0)
+
+
+def _widest(contents: Iterable[Any]) -> int:
+    """Return the width of texts without breaks."""
+    return max((cell_len(line) for one in contents for line in _plain(one).split("\n")), default=0)
+
+
+def _plain(content: Any) -> str:
+    return render(content).plain if isinstance(content, str) else str(content)
+
+
+def new_table(title: str | Text, *headings: str | Text, **options: Any) -> Table:
+    """Make a table with its title at the left, of which a string is no markup; `options` are those of rich."""
+    shown = escape(title) if isinstance(title, str) else title
+    table = WholeTable(title=shown, **{"title_justify": "left", **options})
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def recipe_lines(method: str) -> str:
+    """Break a long recipe into lines: a part or an option each."""
+    return re.sub(r"(?=[+@%][a-z])|(?<=[:,])", "\n", method) if len(method) > LONGEST else method
+
+
+def new_facts() -> Table:
+    """Make a table of names and values without headings."""
+    table = new_table("", "", "", show_header=False, box=None)
+    table.columns[0].no_wrap = True
     return table
 
 
@@ -75,7 +140,7 @@ def print_files(console: Console, report: Path, numbers: Path) -> None:
 @or_json()
 def show_plan(plan: dict[str, Any]) -> None:
     """Print what would be done."""
-    table = Table(show_header=False, box=None)
+    table = new_facts()
     for name, value in plan.items():
         table.add_row(f"[dim]{name}", Text(printable(value if isinstance(value, dict) else str(value))))
     console = Console()

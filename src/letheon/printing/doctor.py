@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from letheon.printing.cells import new_table, or_json, print_notes
+from letheon.printing.cells import new_facts, new_table, or_json, print_notes
 
 
 @or_json()
 def show_doctor(facts: dict[str, Any]) -> None:
     """Print versions, speed, cached models and extras."""
     console = Console()
-    table = Table(show_header=False, box=None)
+    table = new_facts()
     for name, value in facts["versions"].items():
         table.add_row(f"[dim]{name}", value)
     threads = f"{facts['threads']} threads ({facts['threads_tiny']} for a tiny model), waiting: {facts['wait_policy']}"

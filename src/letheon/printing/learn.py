@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.text import Text
 
-from letheon.printing.cells import new_table, one_line, print_files, print_json
+from letheon.printing.cells import CLOSE, new_table, one_line, print_files, print_json
 from letheon.report.numbers import number
 from letheon.retain.learned import Learned
 
@@ -17,10 +17,10 @@ def show_learned(learned: Learned, as_json: bool) -> None:
     console = Console()
     for what, unit in (("accuracy", ""), ("loss", ", nats")):
         title = f"{learned.strategy} on {learned.stream}: {what}{unit}"
-        headings = [Text(one_line(heading, 24)) for heading in ("after", *learned.tasks)]
-        table = new_table(Text(one_line(title, 100)), *headings)
+        headings = [Text(one_line(heading, 60)) for heading in ("after", *learned.tasks)]
+        table = new_table(Text(one_line(title, 100)), *headings, **CLOSE)
         for name, row in zip(["(before)", *learned.tasks], learned.curve.matrix(what), strict=True):
-            table.add_row(Text(one_line(name, 24)), *(number(float(value)) for value in row))
+            table.add_row(Text(one_line(name, 60)), *(number(float(value)) for value in row))
         console.print(table)
     for name, value in learned.metrics.items():
         console.print(f"[dim]{name}[/] {number(value)}")

@@ -8,9 +8,9 @@ from rich.text import Text
 
 from letheon.audit.ledger.chain import Verification
 from letheon.audit.ledger.entry import Entry
-from letheon.printing.cells import new_table, or_json, printable
+from letheon.printing.cells import CLOSE, new_table, or_json, printable
 
-REQUESTS = ("request", "state", "reason", "received", "due", "verdict", "recheck", "returned", "entries")
+REQUESTS = ("request", "state, verdict", "reason", "received, due", "recheck", "returned", "entries")
 CAME_BACK = "came back"
 
 
@@ -18,8 +18,9 @@ CAME_BACK = "came back"
 def show_requests(rows: list[dict[str, Any]]) -> None:
     """Print a table of the requests."""
     for row in rows:
-        row["received"] = row["received"][:10]
-        row["due"] = row["due"][:10] + (" OVERDUE" if row["overdue"] else "")
+        row["state, verdict"] = ", ".join(filter(None, (row["state"], row["verdict"])))
+        dates = ", ".join(row[name][:10] for name in ("received", "due") if row[name])
+        row["received, due"] = dates + (" OVERDUE" if row["overdue"] else "")
         row["entries"] = " ".join(map(str, row["entries"]))
     _table("Requests", REQUESTS, rows)
 
@@ -62,7 +63,8 @@ def show_recheck(entry: Entry) -> None:
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    table = new_table(title, *columns, box=None, padding=(0, 1))
+    table = new_table(title, *columns, **CLOSE)
+    table.columns[-1].no_wrap = True
     for row in rows:
         table.add_row(*(Text(printable(row[column])) for column in columns))
     Console().print(table)

@@ -18,7 +18,7 @@ from letheon.printing.cells import new_table, or_json
 def show_methods(listed: Sequence[Method]) -> None:
     """Print the parts of a recipe."""
     headings = ("part", "name", "badge", "paper", "what it does, what it needs")
-    table = new_table("Parts of a recipe", *headings, box=None, padding=(0, 1))
+    table = new_table("Parts of a recipe", *headings, box=None)
     for column in table.columns[:-1]:
         column.no_wrap = True
     for method in listed:

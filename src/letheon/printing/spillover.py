@@ -17,8 +17,10 @@ def show_spillover(report: SpilloverReport, folder: Path | None, as_json: bool) 
         print_json(report.to_json())
         return
     console = Console()
-    columns = ("domain", "before", "after", "complied", "incoherent", "similarity")
-    table = new_table(f"Refusals, {len(report.answers)} prompts", *columns, numbers=True, **CLOSE)
+    headings = ("domain", "before", "after", "complied", "incoherent", "similarity")
+    table = new_table(f"Refusals, {len(report.answers)} prompts", *headings, **CLOSE)
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
     similarity = report.early_similarity()
     for domain, before in report.rates_before.items():
         after = report.rates_after[domain]

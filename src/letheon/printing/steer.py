@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from letheon.core.atomic import plain
-from letheon.printing.cells import new_table, one_line, or_json, show_facts
+from letheon.printing.cells import CLOSE, new_table, one_line, or_json, show_facts
 from letheon.steer.curve import Curve
 from letheon.steer.curve_page import COLUMNS, curve_rows
 
@@ -51,9 +51,7 @@ def layers_by_kind(sites: Sequence[str]) -> list[str]:
 @or_json(lambda curve: plain(curve))
 def show_curve(curve: Curve) -> None:
     """Print the table of a curve, the recommended strength, and a warning where the model collapses."""
-    table = new_table(
-        Text(f"Steering {one_line(curve.model)}"), *COLUMNS, box=None, pad_edge=False, collapse_padding=True
-    )
+    table = new_table(Text(f"Steering {one_line(curve.model)}"), *COLUMNS, **CLOSE)
     table.columns[1].no_wrap = True  # a rate and its interval
     for row in curve_rows(curve):
         table.add_row(*map(Text, row))
