@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from benchmarks.forget_worlds import World
 
 from benchmarks import depth
@@ -64,6 +65,23 @@ def test_what_the_model_after_shows_is_measured_from_what_the_reference_shows(
     assert row["recalled"] == {"all weights, forgotten": 0.125}
     assert (row["rounded"], row["options_excess"]) == ({"4": 0.25}, 0.6)
     assert row["curves"]["after"]["all weights, forgotten"][1]["probability"] == 0.5
+
+
+def test_deletions_stand_between_models_of_known_depth(
+    tiny: LanguageModel, deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.save(tmp_path / "before")
+    for weight in tiny.model.parameters():
+        weight.data.add_(torch.randn_like(weight), alpha=0.1)
+    tiny.save(tmp_path / "reference")
+    before, reference = str(tmp_path / "before"), str(tmp_path / "reference")
+    monkeypatch.setattr(depth, "forget", lambda *_, **options: SimpleNamespace(model=tiny, **options))
+    monkeypatch.setattr(depth, "refusing", lambda made, seed: load(made.before))
+    found = list(depth.known(World(deletion, before, reference), reference, 0, "alternates", ["deep"]))
+    scores = {row["model"]: row["score"] for row in found}
+    assert scores == {"before": 0, "refusing": 0, "deep": 1, "retrained again": 1}
+    assert found[0]["fall"] == found[0]["kept"] == 0
+    assert len(found[0]["scores"]) == len(deletion.forget)
 
 
 def test_the_watched_rows_are_those_that_are_not_trained_on(
