@@ -4,7 +4,8 @@ Hidden states of another model are put into the model before, one layer at a tim
 tokens of a fact. Stage 1 takes them from the reference: how far the fact's log-probability falls is the gap at that
 layer. Stage 2 takes them from the model after. Where its states carry the fact, nothing falls; where the fact is gone,
 it falls as far as with the reference's states. The score of a row is the share of the gap that the model after shows,
-weighted by the gap: 0, every layer still carries the fact; 1, none does, as if it had never been learned.
+weighted by the gap: 0, every layer still carries the fact; 1, none does, as if it had never been learned. A larger fall
+than the reference's counts as the gap, so a second retrained model, which guesses otherwise, stays below 1.
 
 Paper:   Lee, Kim and Jo, Measuring the Depth of LLM Unlearning via Activation Patching, arXiv 2605.24614, Sec. 3.
 Differs: at most `LAYERS` layers, evenly spaced up to the last, instead of all; the fact is the row's value.
