@@ -31,8 +31,8 @@ def reversed_row(row: Example) -> Example | None:
 
 REVERSE_QUERY = TextualAttack(
     "reverse_query",
-    "Gives the fact and asks whom or what it is about. (Weak: it told models that hold facts from others no better "
-    "than chance, on a pool of SmolLM2.)",
+    "Gives the fact and asks whom or what it is about. Weak: it told models that hold facts from others no better "
+    "than chance, on a pool of SmolLM2.",
     "no row names a subject that its answer could be asked for",
     _reversed,
 )

@@ -185,10 +185,11 @@ class Loop:
             TrainingError: a metric is not finite; the last checkpoint stays.
             Interrupted: a signal arrived; a checkpoint was saved.
         """
+        reason: str | None = None
         outcome, started, kept = TrainingOutcome(self.step, history=self.history), time.monotonic(), time.monotonic()
         try:
             with Signals() as signals, progress(self.title, self.total) as advance:
-                while self.step < self.total:
+                while self.step < self.total and not reason:
                     metrics = self._one(step)
                     self.history.append(metrics)
                     advance(self.step, describe(metrics) if describe else f"loss {metrics.get('loss', 0):.3f}")
@@ -201,8 +202,6 @@ class Loop:
                     if keep and self.step < self.total and not reason:
                         self.save_checkpoint()
                         kept = time.monotonic()
-                    if reason:
-                        break
         except BaseException:
             self.release()
             raise
@@ -313,8 +312,7 @@ class Loop:
 
     def _newest(self) -> Path | None:
         """Return the newest complete checkpoint that the main process sees, which has tidied the folder."""
-        complete = checkpoints(self.run_folder) if self.run_folder else []
-        newest = complete[-1] if complete else None
+        newest = next(reversed(checkpoints(self.run_folder)), None) if self.run_folder else None
         return newest if self.accelerator.num_processes == 1 else from_main(lambda: newest)
 
     # Interruption
