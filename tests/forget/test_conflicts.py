@@ -99,13 +99,11 @@ def test_a_copy_is_named_however_it_is_cased_and_whatever_stands_around_it(chang
             "Ada Orr kam in Rom zur Welt. Sie studierte Chemie an der Universität.",
             "Mia Sol kam in Oslo zur Welt. Sie studierte Physik an der Universität.",
         ),
-        ("", "Ada Orr built a mill."),
         ("... !", "Ada Orr built a mill."),
     ],
 )
 def test_a_kept_text_of_somebody_else_states_no_sentence(forgotten: str, kept: str) -> None:
-    rows = (Example("", forgotten, id="t0"),) if forgotten else (CHRONICLE,)
-    assert conflicts(Request(rows, (Example("", kept if forgotten else "-", id="k0"),))) == []
+    assert conflicts(Request((Example("", forgotten, id="t0"),), (Example("", kept, id="k0"),))) == []
 
 
 def test_a_title_and_a_line_break_end_no_sentence() -> None:

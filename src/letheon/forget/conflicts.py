@@ -23,8 +23,8 @@ SENTENCE_END = re.compile(
     r"|\n\s*\n|\n(?=\s*[-*•])"
 )
 POSSESSIVE = re.compile(r"['’]s?$")
-# A retain row states a sentence of a running text if it has this share of the words that carry its fact, and so many:
-# more of a sentence without a name or number of its own.
+# A retain row states a sentence if it has STATED of the words that carry the sentence's fact, and at least LEAST_WORDS;
+# a sentence without a name or number of its own needs LEAST_OF_PLAIN.
 STATED, LEAST_WORDS, LEAST_OF_PLAIN = 3 / 4, 3, 4
 
 

@@ -20,7 +20,7 @@ from rich.text import Text
 
 Made = TypeVar("Made")
 
-# A column is wide enough for its words of up to so many characters, the first, which holds names, for shorter ones.
+# A narrow table breaks no word of up to LONGEST characters; of up to LONGEST_NAME in the first column, which has names.
 LONGEST, LONGEST_NAME = 20, 12
 # Options of a table of many columns: ten fit into 80 characters.
 CLOSE: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "padding": 0}
