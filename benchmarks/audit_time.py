@@ -9,7 +9,8 @@ code the request of its demo (two people, ten facts) with nothing stored, and th
     second_over_first    second audit over the first, both this code's
     same_request_ratio   this code's first audit of the earlier demo's request over the earlier code's
 
-as medians over the repeats, with the seconds themselves.
+as medians over the repeats, with the seconds themselves. `--tofu` times a quick audit of a cut of TOFU's forget05 (20
+rows to forget, 80 to keep) after the default's deletion instead, this code's alone: with nothing stored, and once more.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from io import BytesIO
 from pathlib import Path
 from statistics import median
 
+from benchmarks import forget_worlds
 from benchmarks.common import begin, parser, say
+from benchmarks.default_recipe import data_folder
 from letheon.core.model.models import LanguageModel, load
 from letheon.forget.request import Request
-from letheon.forget.run import forget
+from letheon.forget.run import DEFAULTS, forget
 from letheon.jobs.demo import METHOD, teach
 from letheon.jobs.demo_world import PEOPLE, TARGETS, facts_of, world
 
@@ -42,8 +45,9 @@ be_quiet()
 folder = sys.argv[1]
 before, after, reference = (letheon.load(f"{folder}/{name}", device="cpu") for name in ("before", "after", "reference"))
 request = Request.read(__import__("pathlib").Path(folder) / "request.json")
+quick = {"quick": True} if sys.argv[2:] == ["quick"] else {}
 start = time.perf_counter()
-letheon.audit(before, after, request, reference=reference, judge="smollm2")
+letheon.audit(before, after, request, reference=reference, judge="smollm2", **quick)
 print(time.perf_counter() - start)
 """
 
@@ -52,10 +56,14 @@ def main() -> None:
     """Parse, make the models, time in turn, print."""
     options = parser(__doc__ or "")
     options.add_argument("--models", type=Path, default=None, help="folder of taught models, made if it is empty")
+    options.add_argument("--tofu", action="store_true", help="time a quick audit of TOFU's cut in $LETHEON_DATA")
     given = options.parse_args()
     begin(given)
     with tempfile.TemporaryDirectory() as scratch:
         models = given.models or Path(scratch) / "models"
+        if given.tofu:
+            print(json.dumps(_tofu(models / "tofu", Path(scratch), given.repeats)))
+            return
         requests = {1: models / "one", 2: models / "two"}
         for people, folder in requests.items():
             if not (folder / "request.json").is_file():
@@ -94,10 +102,31 @@ def _timed(requests: dict[int, Path], scratch: Path, repeats: int) -> dict[str, 
     return seconds
 
 
-def _seconds(source: Path, folder: Path, stored: Path) -> float:
+def _tofu(folder: Path, scratch: Path, repeats: int) -> dict[str, float]:
+    """Seconds of a first and a second quick audit of TOFU's cut, medians."""
+    made = forget_worlds.world("tofu", 0, scratch, data_folder())
+    if isinstance(made, str):
+        raise SystemExit(made)
+    if not (folder / "request.json").is_file():
+        say("deleting TOFU's rows")
+        folder.mkdir(parents=True, exist_ok=True)
+        after = load(made.before, device="cpu")
+        forget(after, made.request, DEFAULTS[0], seed=0)
+        for name, model in (("before", load(made.before)), ("after", after), ("reference", load(made.reference))):
+            model.save(folder / name)
+        made.request.write(folder / "request.json")
+    seconds: dict[str, list[float]] = {"tofu_first_s": [], "tofu_second_s": []}
+    for number in range(repeats):
+        for name, values in seconds.items():
+            values.append(_seconds(ROOT / "src", folder, scratch / f"stored-{number}", "quick"))
+            say(f"{name}: {values[-1]:.1f} s")
+    return {name: round(median(values), 1) for name, values in seconds.items()}
+
+
+def _seconds(source: Path, folder: Path, stored: Path, *options: str) -> float:
     settings = {**os.environ, "PYTHONPATH": str(source), "LETHEON_EXAMINATIONS": str(stored)}
     done = subprocess.run(
-        [sys.executable, "-c", AUDIT, str(folder)], env=settings, check=True, capture_output=True, text=True
+        [sys.executable, "-c", AUDIT, str(folder), *options], env=settings, check=True, capture_output=True, text=True
     )
     return float(done.stdout.split()[-1])
 

@@ -475,7 +475,7 @@ def test_with_tokens_value_the_forget_loss_sees_the_fact_only_and_the_rest_is_ke
 # Shapes -------------------------------------------------------------------------------------------------------------
 
 OBJECTIVES = ["gradient_ascent", "npo", "simnpo", "grad_diff", "kl_min", "wga", "satimp", "ce_u", "undial"]
-OBJECTIVES += ["dpo:alternates=perturbed", "idk_nll", "rmu:layer=2"]
+OBJECTIVES += ["dpo:alternates=perturbed", "idk_nll", "altpo:answers=1", "rmu:layer=2"]
 
 
 @pytest.mark.parametrize("text", OBJECTIVES)

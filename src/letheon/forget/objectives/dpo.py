@@ -60,7 +60,6 @@ def dpo_loss(
     tiny=({}, {"alternates": "perturbed"}),
 )
 class DPO(LikelihoodObjective):
-    settings: Settings
     needs_reference = True
 
     @staticmethod
@@ -72,12 +71,16 @@ class DPO(LikelihoodObjective):
 
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         super().prepare(model, rows, plan)
-        refusals = read_refusals(self.settings.refusals) if self.settings.alternates == "idk" else []
-        self.answers = DrawnAnswers(model, rows, plan, [refusals or perturbed_of(row) for row in rows.examples])
+        self.answers = DrawnAnswers(model, rows, plan, self.pools(model, rows))
         drawn, numbers = self.answers.encoded, list(self.answers.numbers.values())
         # scored whole, whichever tokens of the true answer the forget loss sees
         logps = LikelihoodObjective(LikelihoodSettings()).sequence_logps(model, rows, list(drawn.values()), numbers)
         self.alternate_reference = dict(zip(drawn, logps, strict=True))
+
+    def pools(self, model: LanguageModel, rows: Rows) -> Sequence[Sequence[str]]:
+        """The answers among which each forget row's preferred one is drawn."""
+        refusals = read_refusals(self.settings.refusals) if self.settings.alternates == "idk" else []
+        return [refusals or perturbed_of(row) for row in rows.examples]
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
         if pair.forget is not None:
