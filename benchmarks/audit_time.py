@@ -58,6 +58,8 @@ def main() -> None:
     options.add_argument("--models", type=Path, default=None, help="folder of taught models, made if it is empty")
     options.add_argument("--tofu", action="store_true", help="time a quick audit of TOFU's cut in $LETHEON_DATA")
     given = options.parse_args()
+    if given.repeats < 1:
+        options.error("--repeats must be at least 1")
     begin(given)
     with tempfile.TemporaryDirectory() as scratch:
         models = given.models or Path(scratch) / "models"

@@ -13,7 +13,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.forget.objectives import altpo
-from letheon.forget.objectives.altpo import TIMES, sampled_alternates
+from letheon.forget.objectives.altpo import LONGEST, TIMES, sampled_alternates
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import make_pairs
 from letheon.forget.request import Request
@@ -49,10 +49,10 @@ def test_losses_and_gradients_equal_the_naive_formulation_in_micro_batches_of_an
     retained = 2 * naive.nll_of_tokens(tiny, [rows.retain[i] for i in RETAIN])
     for found, expected in (([p.forget for p in parts], forgotten), ([p.retain for p in parts], retained)):
         total = torch.stack([term for term in found if term is not None]).sum()
-        assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+        assert total.item() == pytest.approx(expected.item(), rel=1e-4)  # sums over 200 tokens in float32
     total = torch.stack([p.total() for p in parts]).sum()
     expected = naive.gradients(forgotten + retained, tiny)
-    assert naive.largest_difference(naive.gradients(total, tiny), expected) < 3e-5
+    assert naive.largest_difference(naive.gradients(total, tiny), expected) < 1e-4
 
 
 @oracle
@@ -125,3 +125,32 @@ def test_running_text_is_refused_before_a_model_is_loaded() -> None:
     request = Request((Example("", "A text.", id="text"),), (Example("a?", "b."),))
     with pytest.raises(InputError, match="text is running text"):
         check(Recipe.parse("altpo"), request)
+
+
+def test_alternates_stay_within_the_model_s_context(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def watched(_: LanguageModel, rows: Sequence[Sequence[int]], limit: int, **__: Any) -> list[list[int]]:
+        asked.extend((len(row), limit) for row in rows)
+        return [tiny.tokenizer.encode("Yes.", add_special_tokens=False)] * len(rows)
+
+    monkeypatch.setattr(altpo, "continue_ids", watched)
+    room = tiny.context_length - len(tiny.encoder().prompt(altpo.ASKED.format(question="", answer="")))
+    rows = [Example("Who?", "A" * (room - 60), id="long"), Example("Who?", "Ann.", id="short")]
+    sampled_alternates(tiny, rows, 2, 0)
+    assert all(length + limit <= tiny.context_length for length, limit in asked)
+    assert {limit for _, limit in asked} == {LONGEST, min(limit for _, limit in asked)}
+    with pytest.raises(InputError, match="too: question, answer and instruction fill the model's context of 1024"):
+        sampled_alternates(tiny, [Example("Who?", "A" * room, id="too")], 2, 0)
+
+
+def test_an_alternate_that_does_not_fit_behind_its_question_is_sampled_again(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said(tiny, monkeypatch, [["A" * tiny.context_length], ["short"]])
+    assert sampled_alternates(tiny, [Example("Who?", "Ann.")], 1, 0) == [["short"]]
+
+
+def test_a_choice_among_the_tokens_of_the_true_answers_is_refused() -> None:
+    with pytest.raises(InputError, match="whole answers"):
+        Recipe.parse("altpo:tokens=value")
