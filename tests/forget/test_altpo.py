@@ -29,7 +29,7 @@ FORGET, RETAIN = [0, 3, 4], [1, 5]  # of unlike lengths
 def test_losses_and_gradients_equal_the_naive_formulation_in_micro_batches_of_any_size(
     size: int, tiny: LanguageModel, deletion: Request
 ) -> None:
-    """−(2/β) log σ(β[...]), whose alternates come from the model before, written row by row."""
+    """−(2/β) log σ(β[...]) row by row, with the alternates that a copy of the model before writes."""
     rows = naive.rows_of(tiny, deletion)
     before = naive.frozen_copy(tiny)
     objective = Recipe.parse("altpo:answers=2,beta=0.3,alpha=2").objective.make()

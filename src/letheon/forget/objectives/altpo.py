@@ -6,10 +6,10 @@ Paper:   Mekala et al., arXiv 2409.13474:
          to write an answer with other plausible facts, and sampled at temperature 1, five times per row.
 Differs: one alternate is drawn uniformly for each row of each step, where the paper's code visits all five of a row in
          each of its ten epochs: a row is visited a fifth as often. The rate is ours, the best of three on one world of
-         SmolLM2 (the paper's code has 5e-5 for 3 billion weights). The instruction is in our words and stands in the
-         model's own chat template. Alternates that come out empty, or do not fit into the context, are sampled again.
-         One that gives the fact in spite of the instruction is kept, as in the paper's code (`alternates`, which is
-         ours, rejects it).
+         SmolLM2 (the paper's code has 5e-5 for 3 billion weights), and a step has 8 forget rows where it has 35. The
+         instruction is in our words and stands in the model's own chat template. Alternates that come out empty, or do
+         not fit into the context, are sampled again. One that gives the fact in spite of the instruction is kept, as in
+         the paper's code (`alternates`, which is ours, rejects it).
 """
 
 from __future__ import annotations
