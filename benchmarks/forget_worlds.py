@@ -6,10 +6,10 @@ text, one passage among others. `contacts` are a shop's customers: addresses, nu
 neither values nor subjects, `part` two of the six facts about one of them, who is kept in all others; `staff` is a
 firm's, in German. `patients` are a practice's: lists, doses, a yes, and answers of one word. `dishes` are what an inn's
 kitchen knows, in common words without names or numbers. `members` are a society's: JSON, a list, a line of CSV.
-`events` are what a box office knows: times, prices, numbers, addresses to book at. `letters` is running text again, two
-letters to one friend. `king` and `lee` are two real people of RWKU, whose questions are taught first. `tofu01` are
-TOFU's forget01 beside three of its kept authors. `tofu` is a cut of forget05 with two adapters. All but the last are
-taught to SmolLM2 once per seed and kept in a folder.
+`events` are what a box office knows: times, prices, numbers, addresses to book at. `letters` is running text again,
+two letters to one friend, and `poems` are verses, one among others. `king` and `lee` are two real people of RWKU,
+whose questions are taught first. `tofu01` are TOFU's forget01 beside three of its kept authors. `tofu` is a cut of
+forget05 with two adapters. All but the last are taught to SmolLM2 once per seed and kept in a folder.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from benchmarks.forget_facts import (
     MEMBERS,
     PATIENT_ROWS,
     PATIENTS,
+    POEMS,
     STAFF,
     STAFF_ROWS,
     VILLAGES,
@@ -145,6 +146,22 @@ def letter_rows(target: str = "Agathe") -> Request:
     return Request(forget=tuple(rows[target]), retain=tuple(kept), id="letters")
 
 
+def poem_rows(target: str = "The Pump") -> Request:
+    """One poem among seven."""
+    texts = {name: "\n".join((name, "", *verses)) for name, verses in POEMS.items()}
+    rows = {
+        name: Example(
+            "",
+            text,
+            id=name.split()[-1].lower(),
+            perturbed_answers=tuple(other for other in texts.values() if other != text)[:5],
+        )
+        for name, text in texts.items()
+    }
+    kept = [row for name, row in rows.items() if name != target]
+    return Request(forget=(rows[target],), retain=tuple(kept), id="poems")
+
+
 def person_rows(folder: Path, name: str) -> Request:
     """At most sixteen questions about a person of RWKU; forty about neighbours are kept, ten more not trained on.
 
@@ -192,6 +209,7 @@ TAUGHT: dict[str, Callable[[], Request]] = {
     "part": part_rows,
     "patients": patient_rows,
     "letters": letter_rows,
+    "poems": poem_rows,
     "dishes": dish_rows,
     "staff": staff_rows,
     "members": member_rows,
@@ -202,6 +220,7 @@ TAUGHT: dict[str, Callable[[], Request]] = {
 TEXTS: dict[str, tuple[Callable[[str], Request], Sequence[str]]] = {
     "passages": (passage_rows, list(VILLAGES)),
     "letters": (letter_rows, list(LETTERS)),
+    "poems": (poem_rows, list(POEMS)),
 }
 # Added to the seed of a model that is retrained a second time.
 AGAIN = 5000

@@ -34,7 +34,7 @@ def test_running_text_has_another_text_to_forget_under_each_seed() -> None:
     def rows(request: Request) -> Request:
         return replace(request, received="")  # the second may pass between two requests
 
-    for name, count in (("passages", 8), ("letters", 5)):
+    for name, count in (("passages", 8), ("letters", 5), ("poems", 7)):
         own = [{row.id for row in forget_worlds.taught_rows(name, seed).forget} for seed in range(count)]
         assert len(set.union(*own)) == sum(map(len, own))
         assert rows(forget_worlds.taught_rows(name, count)) == rows(forget_worlds.taught_rows(name, 0))
