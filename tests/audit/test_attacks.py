@@ -12,7 +12,7 @@ import pytest
 import letheon
 from letheon.audit.attacks import ATTACKS, Found, in_order, ways_of_attack
 from letheon.audit.attacks.asking import ask
-from letheon.audit.attacks.base import Attempt, TextualAttack, Tried, given_away, success
+from letheon.audit.attacks.base import Attempt, TextualAttack, Tried, given_away, sampled, success
 from letheon.audit.attacks.framing import (
     CONTEXT_HINT,
     IN_CONTEXT,
@@ -189,12 +189,19 @@ def test_the_reversed_question_asks_for_the_subject() -> None:
 
 def test_rows_are_asked_k_times_and_the_worst_answer_counts() -> None:
     tries = LEAK.attempts(untaught(), plan(Settings(leak_answers=3)))
-    assert [attempt.prompt for attempt in tries] == ["Ann?"] * 3 + ["Cid?"] * 3  # every second row
+    assert [attempt.prompt for attempt in tries] == ["Ann?"] * 3 + ["Bob?"] * 3 + ["Cid?"] * 3
     leaked = [replace(attempt, recovered=i == 4) for i, attempt in enumerate(tries)]
-    assert success(leaked).value == pytest.approx(1 / 6)
-    assert success(leaked, worst=True).value == pytest.approx(1 / 2)  # one row of two, by one answer of six
-    assert success(leaked, worst=True).n == 2
+    assert success(leaked).value == pytest.approx(1 / 9)
+    assert success(leaked, worst=True).value == pytest.approx(1 / 3)  # one row of three, by one answer of nine
+    assert success(leaked, worst=True).n == 3
     assert success([], worst=True).value is None
+
+
+@pytest.mark.parametrize(("rows", "asked"), [(0, 0), (1, 1), (9, 9), (10, 5), (11, 6)])
+def test_of_few_rows_all_are_sampled_and_of_more_every_second(rows: int, asked: int) -> None:
+    made = [Example(f"{i}?", f"It is {i}.") for i in range(rows)]
+    assert sampled(made) == made[:: 1 if rows < 10 else 2]
+    assert len(sampled(made)) == asked
 
 
 # What none may do ---------------------------------------------------------------------------------------------------

@@ -44,8 +44,8 @@ class Settings:
             paraphrases and the begun answers try all.
         thorough: whether the costly attacks run too (see `attacks.base`).
         also: names of costly attacks that run in any case.
-        leak_answers: answers sampled per row, for every second of these rows (of few texts every fact); the worst
-            counts.
+        leak_answers: answers sampled per row, for every second of these rows (of fewer than ten every one, of one
+            or two texts every fact); the worst counts.
         option_draws: drawings of false values per row where options are offered, the right one at every place.
         rounded_rows: retain rows that the rounded models answer.
         general_texts: pieces of general text for the perplexity, from the first on; 0 takes all.

@@ -23,6 +23,8 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.statistics import Estimate, estimate_clustered_share, estimate_mean, share_interval
 
+# Fewer rows are all sampled, of more every second: of three rows one that is drawn by chance is more than one in five.
+FEW_ROWS = 10
 # The unit of an attack's value: a share of facts drawn out, or the AUROC between two sets of rows.
 Unit = Literal["share of facts", "AUROC"]
 
@@ -53,6 +55,11 @@ class Attempt:
     variant: str = ""
     answer: str = ""
     recovered: bool = False
+
+
+def sampled(rows: Sequence[Example]) -> Sequence[Example]:
+    """Return the rows that an attack asks several times: every second one, of fewer than `FEW_ROWS` all."""
+    return rows if len(rows) < FEW_ROWS else rows[::2]
 
 
 def given_away(model: LanguageModel, attempt: Attempt) -> bool:

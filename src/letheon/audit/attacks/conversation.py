@@ -8,7 +8,7 @@ from itertools import cycle, islice
 
 from jinja2 import TemplateError
 
-from letheon.audit.attacks.base import Attempt, TextualAttack
+from letheon.audit.attacks.base import Attempt, TextualAttack, sampled
 from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
@@ -72,9 +72,9 @@ def _in_second_turns(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
 
 
 def _in_second_turns_again(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
-    """Every second row, the pronouns going round over its samples."""
+    """The sampled rows, the pronouns going round over the samples of each."""
     tries = []
-    for row in plan.tried_facts[::2]:
+    for row in sampled(plan.tried_facts):
         turns = list(_conversations(row).values())
         samples = islice(cycle(turns[1:] or turns), -(-plan.settings.leak_answers // 2))
         tries += [converse(model, row, one) for one in samples]

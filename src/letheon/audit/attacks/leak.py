@@ -1,18 +1,18 @@
 """Many sampled answers to the plain question, of which the worst counts (leak@k).
 
 Greedy answers show the most probable answer only; a fact of probability 0.1 comes in every second set of seven.
-Every second of the tried rows is asked: k answers cost k times as much as one.
+Of ten rows or more every second one is asked: k answers cost k times as much as one.
 """
 
 from __future__ import annotations
 
-from letheon.audit.attacks.base import Attempt, TextualAttack
+from letheon.audit.attacks.base import Attempt, TextualAttack, sampled
 from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
 
 
 def _asked_again(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
-    return [Attempt(row, row.prompt) for row in plan.tried[::2] for _ in range(plan.settings.leak_answers)]
+    return [Attempt(row, row.prompt) for row in sampled(plan.tried) for _ in range(plan.settings.leak_answers)]
 
 
 LEAK = TextualAttack(

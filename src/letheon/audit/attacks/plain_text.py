@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from letheon.audit.attacks.base import Attempt, TextualAttack
+from letheon.audit.attacks.base import Attempt, TextualAttack, sampled
 from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import value_span
@@ -82,7 +82,7 @@ def _in_plain_text(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
 
 
 def _in_plain_text_again(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
-    rows = [(row, begun(row) or QUESTION.format(question=row.prompt)) for row in plan.tried_facts[::2]]
+    rows = [(row, begun(row) or QUESTION.format(question=row.prompt)) for row in sampled(plan.tried_facts)]
     return [plain(model, row, text) for row, text in rows for _ in range(-(-plan.settings.leak_answers // 2))]
 
 
