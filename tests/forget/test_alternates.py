@@ -454,6 +454,10 @@ def test_a_word_is_banned_from_its_first_token_on_and_a_number_by_its_first_digi
     assert parts(["Hoi-chuen"], kept("Her sister is Hoi-lan.")) == ("Hoi-chuen", "chuen")
     assert parts(["kx-40817", "1990s"], kept("Hers is KX93114.")) == ("kx-40817", "1990s", "40817")
     assert parts(["under-21", "12-x"]) == ("under-21", "12-x"), "nothing that other answers need"
+    days = ["14th", "December", "5th", "20th"]
+    assert parts(days) == (*days, "14"), "years begin with 20"
+    assert parts(["14th"], asked="What came after the 14 hens?") == ("14th",)
+    assert strangers.short_forms([*days, "may", "March", "march", "May"]) == ("14", "20", "Dec", "Mar")
     one_letter = tiny.tokenizer("Reykjavik", add_special_tokens=False)["input_ids"]
     assert banned_tokens(tiny, ["Reykjavik"])[0][:1] != tiny.tokenizer(" ", add_special_tokens=False)["input_ids"]
     assert one_letter[:2] in banned_tokens(tiny, ["Reykjavik"])

@@ -431,6 +431,48 @@ def test_an_answer_is_as_fluent_as_the_alternate_to_its_question(tiny: LanguageM
     assert loop._missed({**look, "look_fluency": -3.4}) == []
 
 
+def test_texts_that_go_on_clumsily_keep_the_run_going(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are continued once nothing else is missed, and a longer change that breaks them is not made."""
+    texts, asked = {"look_texts_behind_alternates": -0.4}, list[None]()
+
+    def continued() -> dict[str, float]:
+        asked.append(None)
+        return texts
+
+    monkeypatch.setattr(loop.looks, "fluency_of_texts", continued)
+    monkeypatch.setattr(loop.looks, "given", list)
+    monkeypatch.setattr(loop.looks, "gone", lambda: True)
+    monkeypatch.setattr(loop.looks, "look", lambda: {**LOOK, "look_retain": 0.9})
+    assert loop._look({}) == {**LOOK, "look_retain": 0.9}
+    assert asked == []
+    monkeypatch.setattr(loop.looks, "look", lambda: LOOK)
+    assert "running texts 0.40 nats per token less fluent than alternates" in (
+        loop.reason([loop._look({})], False) or ""
+    )
+    moved(loop)
+    assert loop._extrapolated(LOOK) is not None
+    texts["look_texts_behind_alternates"] = -0.6
+    assert loop._missed(loop._look({})) == ["fluency"]
+    weights = loop.model.parameters_hash()
+    assert loop._extrapolated(LOOK) is None
+    assert loop.model.parameters_hash() == weights
+    texts["look_texts_behind_alternates"] = math.nan
+    assert loop._missed(loop._look({})) == ["fluency"]
+
+
+def test_a_scaled_down_change_is_asked_how_texts_go_on(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    clumsy = {**LOOK, "look_texts_behind_alternates": -9.0}
+    monkeypatch.setattr(loop.looks, "given", list)
+    for first, then, kept in ((LOOK, -0.1, 0.4), (LOOK, -0.6, 1.0), (clumsy, -0.1, 0.4), (clumsy, -9.0, 0.4)):
+        monkeypatch.setattr(loop.looks, "look", lambda: LOOK)
+        monkeypatch.setattr(loop.looks, "fluency_of_texts", lambda then=then: {"look_texts_behind_alternates": then})
+        reason = loop.lessen([first])
+        assert f"{kept:.0%} of the change" in reason
+        assert ("bound" in reason) is (then == -9.0), "what was missed is told"
+    monkeypatch.setattr(loop.looks, "look", lambda: {**LOOK, "look_facts": 1.0})
+    assert "not met: fluency" in loop.lessen([clumsy])
+
+
 def test_a_fact_is_given_by_its_value_or_by_most_of_its_words(tiny: LanguageModel, deletion: Request) -> None:
     bare = replace(deletion.forget[0], value=None, answer="Ann Lee was a mason in a northern town.")
     loop = made(tiny, Request((deletion.forget[0], bare), deletion.retain))

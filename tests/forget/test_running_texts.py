@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ import torch
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
+from letheon.core.scoring.decoding import Ask
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.spellings import Spellings, spelled_logp, unlikelihood
 from letheon.core.scoring.word_masks import word_masks
 from letheon.core.scoring.word_probability import fact_probabilities, fact_probability
-from letheon.forget.looks import GOAL_BEHIND, GOAL_OF_TEXT, LEFT, Looks
+from letheon.forget.looks import CONTINUED, GOAL_BEHIND, GOAL_OF_TEXT, LEFT, Looks
 from letheon.forget.objectives.alternates import alternate_rows, written_answers
 from letheon.forget.objectives.alternates.accepted import Question, accepted
 from letheon.forget.objectives.alternates.alternate_rows import write_alternates
@@ -32,7 +34,7 @@ from letheon.forget.objectives.alternates.running_texts import (
 from letheon.forget.objectives.alternates.strangers import stems_of
 from letheon.forget.objectives.alternates.turns import in_turn
 from letheon.forget.objectives.alternates.written_answers import Alternate
-from letheon.forget.parts import Pair, Rows
+from letheon.forget.parts import Pair, Replacement, Rows
 from letheon.forget.request import Request
 
 TEXT = Example("", "Ann Lee was born in Oslo. In 1951 she moved to Rome; there she kept bees. It was so.", id="ann")
@@ -254,6 +256,101 @@ def test_a_look_asks_for_a_text_s_facts_behind_later_sentences_too(
         monkeypatch.setattr(looks, "_probabilities_behind", lambda behind=behind: [behind])
         found = looks.look()
         assert {name: value for name, value in found.items() if name.startswith(LEFT)} == left
+
+
+def going_on(given: str, *ends: str) -> list[Example]:
+    return [Continued("", given + end, given=given) for end in ends]
+
+
+def looks_at(model: LanguageModel, written: Sequence[Replacement]) -> Looks:
+    encoder, texts = model.encoder(), [TEXT] * len(written)
+    rows = Rows(model, texts, encoder.encode_all(texts), encoder.encode_all([KEPT]), 0, Request((TEXT,), (KEPT,)))
+    before = {name: parameter.detach().clone() for name, parameter in model.model.named_parameters()}
+    return Looks(model, rows, before, written)
+
+
+def going(monkeypatch: pytest.MonkeyPatch, *ends: str) -> list[Ask]:
+    """Let the texts go on with these ends, one after the other."""
+    seen: list[Ask] = []
+
+    def decode(model: LanguageModel, asked: Sequence[Ask]) -> None:
+        for one, end in zip(asked, ends, strict=True):
+            one.new[:] = model.tokenizer(end, add_special_tokens=False)["input_ids"]
+        seen.extend(asked)
+
+    monkeypatch.setattr("letheon.forget.looks.decode", decode)
+    return seen
+
+
+def level(model: LanguageModel, given: str, end: str) -> float:
+    """Mean log-probability per token of an end behind what is given."""
+    encoder, ids = model.encoder(), model.tokenizer(end, add_special_tokens=False)["input_ids"]
+    begun = (*encoder.prompt(""), *encoder.answer(given, end=False)[0])
+    with torch.no_grad():
+        return float(score(model, encoder.collate([Encoded((*begun, *ids), len(begun))])).logp.mean())
+
+
+BROKEN = " by the sea of of of of of of of of"
+
+
+def test_the_text_that_goes_on_least_fluently_counts_beside_its_alternates(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until_it_repeats = level(tiny, "Ann Lee", " by the sea of of of of")
+    likely = max((" is so.", " ee", " so so", " by", " of"), key=lambda end: level(tiny, "Ann Lee", end))
+    first = Replacement([*going_on("Ann Lee", likely, " was a mason."), *going_on("Ann Lee was", " it.")], [], -2)
+    looks = looks_at(
+        tiny, [first, Replacement([Example("Who?", "She.")], [], -1), Replacement(going_on("Ann", " so."))]
+    )
+    seen = going(monkeypatch, BROKEN, " it.", " so.")
+    found = looks.fluency_of_texts()["look_texts_behind_alternates"]
+    told = [(tiny.tokenizer.decode(one.ids[len(tiny.encoder().prompt("")) :]), one.limit) for one in seen]
+    size = [len(tiny.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (likely, " it.", " so.")]
+    assert told == [("Ann Lee", size[0]), ("Ann Lee was", size[1]), ("Ann", size[2])], "its first alternate counts"
+
+    behind = until_it_repeats - level(tiny, "Ann Lee", likely)
+    assert behind < 0, "or this says nothing"
+    assert found == pytest.approx(behind / 2), "the worst text, and no other place pays for it"
+    assert not seen[0].decided(seen[0].new[:3])
+    assert seen[0].decided(seen[0].new)
+
+
+def test_what_texts_go_on_with_is_the_new_model_s_and_judged_by_the_model_before(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = looks_at(tiny, [Replacement(going_on("Ann Lee", " was a mason in a northern town."))])
+    going(monkeypatch, BROKEN)
+    first = looks.fluency_of_texts()
+    with torch.no_grad():
+        for parameter in tiny.model.parameters():
+            parameter.add_(0.1)
+    assert looks.fluency_of_texts() == pytest.approx(first)
+
+    hashes = []
+    monkeypatch.setattr("letheon.forget.looks.decode", lambda model, asked: hashes.append(model.parameters_hash()))
+    tiny.frozen = frozen = cast(Any, object())
+    monkeypatch.setattr(
+        looks, "_levels_before", lambda texts: [float("nan") if tiny.frozen is None else 0.0] * len(texts)
+    )
+    found = looks.fluency_of_texts()
+    assert hashes == [tiny.parameters_hash()]
+    assert math.isnan(found["look_texts_behind_alternates"]), "a level that is no number is not high"
+    assert tiny.frozen is frozen
+    tiny.frozen = None
+
+
+def test_of_many_texts_places_all_over_them_are_looked_at_and_without_alternates_none(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = [Replacement([*going_on("Ann", " so."), *going_on("Ann Lee", " so.")], [], -1.0)] * CONTINUED
+    looks = looks_at(tiny, written)
+    assert [(i, row.given) for i, row in looks.continued] == [(i, "Ann") for i in range(CONTINUED)]
+    looks = looks_at(tiny, written[:12])
+    assert {i for i, _ in looks.continued} == set(range(12))
+    assert [row.given for _, row in looks.continued].count("Ann Lee") == 8
+    for few in ([Replacement()], []):
+        monkeypatch.setattr("letheon.forget.looks.Looks._weights_before", lambda _: pytest.fail("nothing is judged"))
+        assert looks_at(tiny, few).fluency_of_texts() == {}
 
 
 def test_a_word_of_the_fact_s_stem_gives_the_fact_away() -> None:

@@ -26,7 +26,7 @@ from torch import Tensor
 from letheon.core.errors import some_of_them
 from letheon.core.model.models import LanguageModel
 from letheon.core.training.sharding import trained_weights
-from letheon.forget.looks import ALTERNATES, GOAL, LEFT, LOST, Looks, told
+from letheon.forget.looks import ALTERNATES, FLUENCY, GOAL, LEFT, LOST, TEXTS, Looks, told
 from letheon.forget.parts import PairIndices, Replacement, Rows
 
 MOST_RUNS = 3
@@ -92,10 +92,7 @@ class ClosedLoop:
         self.model, self.rows, self.before = model, rows, before
         self.plan, self.per_epoch, self.repairable = plan, per_epoch, repairable
         self.raises, self.extrapolates = raises, extrapolates
-        known = [one.fluency for one in written if one.fluency is not None]
-        self.fluency = mean = sum(known) / len(known) if known else None
-        levels = [] if mean is None else [mean if one.fluency is None else one.fluency for one in written]
-        self.looks = Looks(model, rows, before, levels, bare)
+        self.looks = Looks(model, rows, before, written, bare)
 
     # Decisions, by the metrics alone
 
@@ -170,8 +167,10 @@ class ClosedLoop:
         return found
 
     def _look(self, found: Mapping[str, float]) -> dict[str, float]:
-        """`found` and the metrics of a look; every row that can be asked is asked before the goals count as reached."""
+        """`found` and the metrics of a look; before the goals count as reached, every row that can be asked is asked
+        and running texts are continued."""
         look = {**found, **self.looks.look()}
+        look |= {} if self._missed(look) else self.looks.fluency_of_texts()
         if not self._missed(look) and (given := self.looks.given()):
             can_be_asked = sum(bool(row.prompt) for row in self.rows.examples)
             look |= {"look_given": len(given) / can_be_asked, **{f"{LEFT}{i}": 1.0 for i in given}}
@@ -235,15 +234,14 @@ class ClosedLoop:
         return f"bound of {MOST_RUNS} plain runs reached, not met: {', '.join(missed)} ({numbers})" if last else None
 
     def _missed(self, look: Mapping[str, float]) -> list[str]:
-        fluency = look.get("look_fluency")
         # a probability that is no number is not low either
         facts_stay = not (look["look_facts"] <= GOAL and look["look_likeliest"] <= GOAL) or bool(_numbers(look, LEFT))
-        goal = look.get(ALTERNATES, self.fluency)  # a run may have begun before looks had it
-        clumsy = fluency is not None and goal is not None and not fluency >= goal - CLUMSY
+        goal = look.get(ALTERNATES, self.looks.fluency)  # a run may have begun before looks had it
+        clumsy = goal is not None and not look.get(FLUENCY, goal) >= goal - CLUMSY
         conditions = {
             FACTS: facts_stay or look["look_given"] > 0,
             RETAIN: not look["look_retain"] >= KEPT or bool(self._lost(look)),
-            "fluency": clumsy,
+            "fluency": clumsy or not look.get(TEXTS, 0.0) >= -CLUMSY,
             "the alternates": not self._is_learned(look.get("look_alternates")),
         }
         return [name for name, missed in conditions.items() if missed]
@@ -255,7 +253,7 @@ class ClosedLoop:
         return -sum(recent) / len(recent) if recent else None
 
     def _is_learned(self, level: float | None) -> bool:
-        return level is None or self.fluency is None or level >= self.fluency - UNLEARNED
+        return level is None or self.looks.fluency is None or level >= self.looks.fluency - UNLEARNED
 
     @torch.no_grad()
     def lessen(self, history: History) -> str:
@@ -279,7 +277,7 @@ class ClosedLoop:
         kept, lessened = min(enough + MARGIN, 1.0), look
         if kept < 1:
             self._scale(whole, kept)
-            lessened = {**look, **self.looks.look()}
+            lessened = {**look, **self.looks.look(), **self.looks.fluency_of_texts()}
         if kept == 1 or not self._is_enough(lessened, missed) or self.looks.given():
             kept, lessened = 1.0, look
             self._scale(whole, kept)

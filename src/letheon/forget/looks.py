@@ -21,13 +21,13 @@ from letheon.core.rows.sampling import by_length
 from letheon.core.scoring.decoding import Ask, decode
 from letheon.core.scoring.generation import without_thought
 from letheon.core.scoring.likelihood import score
-from letheon.core.scoring.overlap import rouge_l_recall
+from letheon.core.scoring.overlap import repeats_itself, rouge_l_recall
 from letheon.core.scoring.said import says
 from letheon.core.scoring.spellings import Spellings, spelled_logp
 from letheon.core.scoring.word_probability import fact_probability
 from letheon.core.training.sharding import trained_weights
 from letheon.forget.objectives.alternates.question_forms import without_template
-from letheon.forget.objectives.alternates.running_texts import fact_in_later, from_later_on
+from letheon.forget.objectives.alternates.running_texts import Continued, fact_in_later, from_later_on
 from letheon.forget.objectives.alternates.strangers import (
     guess_subjects,
     parts_in,
@@ -35,10 +35,10 @@ from letheon.forget.objectives.alternates.strangers import (
     unused_names,
     words_of_facts,
 )
-from letheon.forget.parts import Rows
+from letheon.forget.parts import Replacement, Rows
 
-# Rows that are asked greedily.
-ASKED = 8
+# Rows that are asked greedily, and beginnings of running texts that are continued.
+ASKED, CONTINUED = 8, 20
 # Largest probability of a fact that is gone, of a running text's facts, of those behind one of its later beginnings or
 # a question in plain text (decisions/0004), and the metric of one that is not, with its row's number behind it.
 GOAL, GOAL_OF_TEXT, GOAL_BEHIND, LEFT = 0.02, 0.005, 0.05, "look_left_"
@@ -47,8 +47,9 @@ GOAL, GOAL_OF_TEXT, GOAL_BEHIND, LEFT = 0.02, 0.005, 0.05, "look_left_"
 UNLIKELY, LOST = 1 / 3, "look_lost_"
 # The metric of the largest probability of a fact behind other beginnings, where any is looked at.
 BEHIND = "look_behind"
-# The metric of the alternates' fluency, to the questions whose answers' fluency is looked at.
-ALTERNATES = "look_fluency_of_alternates"
+# The metrics of the fluency of answers, of the alternates to the same questions, and of how much less fluent than their
+# alternates running texts go on.
+FLUENCY, ALTERNATES, TEXTS = "look_fluency", "look_fluency_of_alternates", "look_texts_behind_alternates"
 # An answer gives the fact if it says SAID of its words, or a THIRD of them or SAID of a code's parts and REPEATED of
 # the answer by ROUGE-L.
 SAID, REPEATED, THIRD = 0.5, 0.77, 1 / 3
@@ -61,8 +62,8 @@ class Looks:
         model: the model that is trained, as it is before the first step.
         rows: the request's rows as tokens, the forget rows with the masks of their facts.
         before: the trained parameters' values before the first step, by name.
-        alternates: per forget row the fluency of the answer that takes the fact's place (nats per token); without any
-            the answers' fluency is not looked at.
+        written: per forget row what is learned in its place, with the fluency that it has to a model that does not know
+            the facts; the answers' fluency is not looked at where there are none.
         bare: whether facts are asked for behind questions in plain text too.
     """
 
@@ -71,10 +72,14 @@ class Looks:
         model: LanguageModel,
         rows: Rows,
         before: Mapping[str, Tensor],
-        alternates: Sequence[float] = (),
+        written: Sequence[Replacement] = (),
         bare: bool = False,
     ) -> None:
-        self.model, self.rows, self.before, self.alternates, self.bare = model, rows, before, alternates, bare
+        self.model, self.rows, self.before, self.bare = model, rows, before, bare
+        known = [one.fluency for one in written if one.fluency is not None]
+        self.fluency = mean = sum(known) / len(known) if known else None
+        self.alternates = [] if mean is None else [mean if one.fluency is None else one.fluency for one in written]
+        self.continued = _spread(_continued(written), CONTINUED)
         retain = rows.request.retain if rows.request is not None else ()
         self.looked_at, self.spellings = rows.watched(), Spellings(model.tokenizer)
         self.words = words_of_facts(rows.examples, retain)
@@ -234,11 +239,43 @@ class Looks:
                 if subject and self.name:
                     prompt, answer = (text.replace(subject, self.name) for text in (prompt, answer))
                 told.append(Example(prompt, answer))
-        if not told:
-            return {}
+        levels = self._levels_before(self.model.encoder().encode_all(told))
+        return {FLUENCY: _mean(levels), ALTERNATES: _mean(goals)} if told else {}
+
+    @torch.no_grad()
+    def fluency_of_texts(self) -> dict[str, float]:
+        """How much less likely to the model before (nats per token, at most 0) the running texts go on than alternates.
+
+        They are continued from the places where alternates continue them, as long or up to where they repeat
+        themselves: what comes again is certain, however broken it is. The text that falls short most in the mean over
+        its places counts, and a place that is more fluent pays for no other. Without running text there is nothing.
+        """
+        encoder, decoded = self.model.encoder(), self.model.tokenizer.decode
+        places = [(i, row.learned(encoder, encoder.encode(row))) for i, row in self.continued]
+        alternates = [text for _, text in places]
+        asked = [
+            Ask(text.ids[: text.start], len(text.ids) - text.start, lambda new: repeats_itself(decoded(new)))
+            for text in alternates
+        ]
+        with self._as_it_is():
+            decode(self.model, asked)
+            texts = [Encoded((*one.ids, *self._until_it_repeats(one.new)), len(one.ids)) for one in asked]
+            levels = self._levels_before([*texts, *alternates])
+        short: dict[int, list[float]] = {}
+        for (i, _), level, goal in zip(places, levels, levels[len(texts) :], strict=False):
+            short.setdefault(i, []).append(0.0 if level >= goal else level - goal)
+        return {TEXTS: float(torch.tensor([_mean(one) for one in short.values()]).min())} if short else {}
+
+    def _until_it_repeats(self, new: Sequence[int]) -> Sequence[int]:
+        texts = (self.model.tokenizer.decode(new[:count]) for count in range(1, len(new)))
+        return new[: next((count for count, text in enumerate(texts, start=1) if repeats_itself(text)), len(new))]
+
+    def _levels_before(self, encoded: Sequence[Encoded]) -> list[float]:
+        """Mean log-probability per token (nats) of each row's answer to the model before."""
+        if not encoded:
+            return []
         with self._weights_before():
-            found = [float(logp.mean()) for _, logp, _ in self._per_row(self.model.encoder().encode_all(told))]
-        return {"look_fluency": sum(found) / len(found), ALTERNATES: sum(goals) / len(goals)}
+            return [float(logp.mean()) for _, logp, _ in self._per_row(encoded)]
 
     @contextmanager
     def _weights_before(self) -> Iterator[None]:
@@ -259,6 +296,24 @@ class Looks:
             exchange()
 
 
+def _continued(written: Sequence[Replacement]) -> list[tuple[int, Continued]]:
+    """Per place of the running texts its first alternate, with the text's number."""
+    found: dict[tuple[int, str], Continued] = {}
+    for i, one in enumerate(written):
+        for row in one.plain:
+            if isinstance(row, Continued):
+                found.setdefault((i, row.given), row)
+    return [(i, row) for (i, _), row in found.items()]
+
+
+def _spread(every: Sequence[tuple[int, Continued]], most: int) -> list[tuple[int, Continued]]:
+    return [every[i * len(every) // most] for i in range(most)] if len(every) > most else list(every)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(len(values), 1)
+
+
 def told(look: Mapping[str, float]) -> str:
     """The metrics of a look in words."""
     words = [f"facts' probability {look['look_facts']:.3f}, at most {look['look_likeliest']:.3f} in a row"]
@@ -266,6 +321,8 @@ def told(look: Mapping[str, float]) -> str:
         words.append(f"at most {look[BEHIND]:.3f} behind another beginning")
     words.append(f"{look['look_given']:.0%} of the asked rows given")
     words.append(f"retain rows {look['look_retain']:.2f} of before")
-    if "look_fluency" in look:
-        words.append(f"fluency {look['look_fluency']:.2f} nats per token")
+    if FLUENCY in look:
+        words.append(f"fluency {look[FLUENCY]:.2f} nats per token")
+    if TEXTS in look:
+        words.append(f"running texts {-look[TEXTS]:.2f} nats per token less fluent than alternates")
     return ", ".join(words)

@@ -33,7 +33,8 @@ class Question:
         shots: kept rows that stand before it where it is asked in plain text, the likest question last.
         endings: `endings_of_names` in the kept rows' answers.
         fact: the same for all questions that ask for one fact; empty if there are no others.
-        values: the row's value, or the numbers of its fact as its answer writes them (0171 555 2381).
+        values: the row's value, or the numbers of its fact as its answer writes them (0171 555 2381), and `short_forms`
+            of the fact's words.
         stems: those of the words, of which no other word may be in the answer ("pump" where the fact is "pumping").
     """
 

@@ -25,6 +25,7 @@ from letheon.forget.objectives.alternates.strangers import (
     guess_subjects,
     in_both_spellings,
     parts_in,
+    short_forms,
     stems_of,
     told_beside,
     unused_names,
@@ -109,13 +110,17 @@ def _questions(
                 _shots(row, subject, retain),
                 endings,
                 fact_of(row.answer) if row.prompt else "",
-                (row.value,) if row.value and fact_of(row.value) else numbers_of(row.answer, words),
+                (*_values(row, words), *short_forms(words)),
                 stems_of((*words, *more), kept, f"{row.prompt} {subject or ''}"),
             ),
         )
         for i, (row, tokens, subject, words, more) in enumerate(rows)
         for beginning in beginnings(stranger, row, tokens)
     ]
+
+
+def _values(row: Example, words: Sequence[str]) -> tuple[str, ...]:
+    return (row.value,) if row.value and fact_of(row.value) else numbers_of(row.answer, words)
 
 
 def retain_forms(

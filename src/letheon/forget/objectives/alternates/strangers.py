@@ -23,6 +23,12 @@ QUESTION_WORDS = frozenset(
 SHORT, MOST_BESIDE = 4, 64
 # What a word ends with whose stem tells of the fact too: pump of pumping, wood of wooden.
 ENDING = re.compile(r"(?<=[^\W\d_]{4})(?:ings?|ed|en|ers?|es|s|ly)$")
+# A number's place in an order is written as the number too, and a month short: 14 for 14th, Dec for December. Other
+# answers need what years and centuries begin with.
+ORDINAL, CENTURIES = re.compile(r"(\d{2,})(?:st|nd|rd|th)"), ("18", "19", "20", "21")
+MONTHS = (
+    "January", "February", "March", "April", "June", "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
 # A word that begins like a part of an invented name, or is spelled nearly alike, is a rest of it.
 STEM, NEARLY = 4, 0.75
 
@@ -66,7 +72,7 @@ def words_of_facts(forget: Sequence[Example], retain: Sequence[Example]) -> list
 
 def in_both_spellings(words: Sequence[str], kept: Collection[str] = (), asked: str = "") -> tuple[str, ...]:
     """Words, and beside a number up to twelve the same with digits, or as a word; the parts of KX-40817 and Hoi-chuen;
-    Zurich and Zuerich for Zürich.
+    Zurich and Zuerich for Zürich; 14 for 14th.
 
     Args:
         kept: `parts_in` the kept rows' answers: their codes' parts are a template's.
@@ -79,7 +85,18 @@ def in_both_spellings(words: Sequence[str], kept: Collection[str] = (), asked: s
     joined = [part for word in bare if "-" in word and word.replace("-", "").isalpha() for part in word.split("-")]
     names = [part for part in joined if len(part) > 2 and not _by_chance(part, kept) and not gives(asked, [part])]
     bare_of_marks = [other for word in words if word[:1].isupper() for other in spellings(word)]
-    return (*words, *digits, *written, *parts, *names, *bare_of_marks)
+    days = [one for one in short_forms(words) if one.isdigit() and one not in CENTURIES and not gives(asked, [one])]
+    return (*words, *digits, *written, *parts, *names, *bare_of_marks, *days)
+
+
+def short_forms(words: Sequence[str]) -> tuple[str, ...]:
+    """What gives a day or a month as well.
+
+    >>> short_forms(["14th", "5th", "December", "may"])
+    ('14', 'Dec')
+    """
+    days = [found[1] for word in words if (found := ORDINAL.fullmatch(word))]
+    return (*days, *(word[:3] for word in words if word in MONTHS))
 
 
 def stems_of(words: Sequence[str], kept: Collection[str] = (), asked: str = "") -> frozenset[str]:
