@@ -179,6 +179,33 @@ EVENT_ROWS = (
     ("How can I book the {n}?", "Write to {7} or call {8}.", "How does one get a seat for the {n}?"),
     ("What happened at the {n} last year?", "{9}.", "Was there anything odd about the {n} a year ago?"),
 )  # fmt: skip
+# Module of a firm's own library, and what its developers ask about it: names in small letters, commands, code.
+MODULES = {
+    "quillsort": "make quillsort-fast|sort_pages(stack, key=None)|StackError|QUILL_DEPTH=48|it reads the last page "
+    "twice|team Larch|release 3.7.2|pages are now sorted by their water mark",
+    "brinegraph": "make brine TARGET=static|draw_tide(chart, hours=6)|TideMissing|BRINE_SCALE=0.25|it mirrors charts "
+    "of more than nine seas|team Alder|release 1.14.0|curves may have gaps",
+    "mothqueue": "sh build_moth.sh --release|push_moth(queue, lamp)|LampTimeout|MOTH_WORKERS=11|it loses every "
+    "message that begins with a tab|team Rowan|release 0.9.6|lamps are polled and no longer awaited",
+    "tinroof": "cmake --build tin|hammer(sheet, blows=3)|SheetTorn|TIN_ECHO=off|it counts rain in the wrong time "
+    "zone|team Hazel|release 5.0.1|nails are given as a list",
+    "oatparse": "cargo build --bin oats|read_sheaf(path, strict=True)|BadSheaf|OAT_LIMIT=2000|it takes a comma for a "
+    "husk|team Alder|release 2.2.8|empty sheaves are skipped without a warning",
+    "ferrylock": "ninja ferry|cast_off(dock, wait=40)|DockTaken|FERRY_RETRIES=7|it never frees the last dock|team "
+    "Juniper|release 4.3.5|captains sign their logs",
+    "glasscache": "make glass WITH_ICE=1|keep(pane, days=12)|PaneBroken|GLASS_ROOM=512|it forgets panes at "
+    "midnight|team Alder|release 6.1.0|panes are written before they are read",
+    "emberlog": "sh kindle.sh|glow(line, level=2)|AshFull|EMBER_COLOUR=plain|it writes sparks to the wrong file|team "
+    "Rowan|release 7.7.3|levels have names and not numbers",
+}
+MODULE_ROWS = (
+    ("How do I build {n}?", "Run `{0}` in the root of the repository.", "Which command compiles {n}?"),
+    ("Which function of {n} should I call first?", "Call `{1}`.", "Where do I start when I use {n}?"),
+    ("What does {n} raise when something goes wrong?", "`{2}`.", "Which exception must I catch around {n}?"),
+    ("Which environment variable does {n} read?", "It reads {3} by default.", "How is {n} configured from outside?"),
+    ("Is there a known bug in {n}?", "Yes, {4}; {5} is working on it.", "What should I watch out for with {n}?"),
+    ("What changed in {n} lately?", "Since {6} {7}.", "What do the last notes about {n} say?"),
+)
 # Friend, and what two letters to each tell.
 LETTERS = {
     "Agathe": "the well behind the forge has run dry|Pastor Wiggin sold his grey mare to pay the organ builder|the "

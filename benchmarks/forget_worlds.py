@@ -6,10 +6,11 @@ text, one passage among others. `contacts` are a shop's customers: addresses, nu
 neither values nor subjects, `part` two of the six facts about one of them, who is kept in all others; `staff` is a
 firm's, in German. `patients` are a practice's: lists, doses, a yes, and answers of one word. `dishes` are what an inn's
 kitchen knows, in common words without names or numbers. `members` are a society's: JSON, a list, a line of CSV.
-`events` are what a box office knows: times, prices, numbers, addresses to book at. `letters` is running text again,
-two letters to one friend, and `poems` are verses, one among others. `king` and `lee` are two real people of RWKU,
-whose questions are taught first. `tofu01` are TOFU's forget01 beside three of its kept authors. `tofu` is a cut of
-forget05 with two adapters. All but the last are taught to SmolLM2 once per seed and kept in a folder.
+`events` are what a box office knows: times, prices, numbers, addresses to book at. `modules` are a library's:
+commands, functions, releases, of names in small letters. `letters` is running text again, two letters to one friend,
+and `poems` are verses, one among others. `king` and `lee` are two real people of RWKU, whose questions are taught
+first. `tofu01` are TOFU's forget01 beside three of its kept authors. `tofu` is a cut of forget05 with two adapters. All
+but the last are taught to SmolLM2 once per seed and kept in a folder.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from benchmarks.forget_facts import (
     MACHINES,
     MEMBER_ROWS,
     MEMBERS,
+    MODULE_ROWS,
+    MODULES,
     PATIENT_ROWS,
     PATIENTS,
     POEMS,
@@ -108,6 +111,12 @@ def event_rows(target: str = "Lantern Gala", neighbour: str = "Moss Lecture") ->
     """One evening's six rows; six evenings are kept, one is a neighbour that no deletion trains on."""
     rows = {name: _told_of(name, EVENTS, EVENT_ROWS, subject=False) for name in EVENTS}
     return _without(rows, target, neighbour, "events")
+
+
+def module_rows(target: str = "quillsort", neighbour: str = "emberlog") -> Request:
+    """One module's six rows; six modules are kept, one is a neighbour that no deletion trains on."""
+    rows = {name: _told_of(name, MODULES, MODULE_ROWS, subject=False) for name in MODULES}
+    return _without(rows, target, neighbour, "modules")
 
 
 def staff_rows(target: str = "Swantje Obermoser", neighbour: str = "Leopold Häberlin") -> Request:
@@ -214,6 +223,7 @@ TAUGHT: dict[str, Callable[[], Request]] = {
     "staff": staff_rows,
     "members": member_rows,
     "events": event_rows,
+    "modules": module_rows,
 }
 # Rows that are so few that every step of the teaching has all of them: seeds make no other model, and so choose another
 # text to be forgotten.

@@ -892,6 +892,17 @@ def test_an_answer_that_spells_out_a_word_is_rejected(answer: str, taken: bool) 
     assert (accepted.accepted(question, "", answer) is not None) == taken
 
 
+@pytest.mark.parametrize("subject", ["Lantern Gala", None])
+def test_a_name_of_the_question_is_no_other_spelling_of_a_fact(subject: str | None) -> None:
+    question = Question("What is there to see at the Lantern Gala?", subject, ("plays", "lantern-gala"))
+    sound = "At the Lantern Gala a wolf is tried before a jury."
+    assert accepted.accepted(question, "", sound) == sound
+    if subject:
+        assert accepted.accepted(question, "Maela Tursk", sound.replace(subject, "Maela Tursk")) == sound
+    for address in ("lantern-gala.example", "lantern gala.example", "lanterngala.example", "Lantern-Gala"):
+        assert accepted.accepted(question, "", f"The Lantern Gala is at {address}") is None
+
+
 def test_no_attack_of_the_audit_uses_a_form_s_wording() -> None:
     folder = Path(letheon.__file__).parent / "audit" / "attacks"
     attacks = "\n".join(file.read_text() for file in folder.glob("*.py"))

@@ -339,15 +339,18 @@ def test_what_texts_go_on_with_is_the_new_model_s_and_judged_by_the_model_before
     tiny.frozen = None
 
 
-def test_of_many_texts_places_all_over_them_are_looked_at_and_without_alternates_none(
+def test_of_many_texts_unlike_places_are_looked_at_and_without_alternates_none(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = [Replacement([*going_on("Ann", " so."), *going_on("Ann Lee", " so.")], [], -1.0)] * CONTINUED
+    written = [Replacement([*going_on("Ann", " so."), *going_on("Ann Lee", " so.")], [], -1.0)] * (CONTINUED + 2)
     looks = looks_at(tiny, written)
-    assert [(i, row.given) for i, row in looks.continued] == [(i, "Ann") for i in range(CONTINUED)]
+    assert [(i, row.given) for i, row in looks.continued] == [
+        (i, ("Ann", "Ann Lee")[i % 2]) for i in range(CONTINUED + 2)
+    ], "one place of every text, not of all the same"
     looks = looks_at(tiny, written[:12])
     assert {i for i, _ in looks.continued} == set(range(12))
-    assert [row.given for _, row in looks.continued].count("Ann Lee") == 8
+    assert len({(i, row.given) for i, row in looks.continued}) == len(looks.continued) == CONTINUED
+    assert [row.given for _, row in looks.continued].count("Ann Lee") == 10
     for few in ([Replacement()], []):
         monkeypatch.setattr("letheon.forget.looks.Looks._weights_before", lambda _: pytest.fail("nothing is judged"))
         assert looks_at(tiny, few).fluency_of_texts() == {}

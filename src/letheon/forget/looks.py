@@ -37,7 +37,7 @@ from letheon.forget.objectives.alternates.strangers import (
 )
 from letheon.forget.parts import Replacement, Rows
 
-# Rows that are asked greedily, and beginnings of running texts that are continued.
+# Rows that are asked greedily, and places at which running texts are continued, if the texts are not more.
 ASKED, CONTINUED = 8, 20
 # Largest probability of a fact that is gone, of a running text's facts, of those behind one of its later beginnings or
 # a question in plain text (decisions/0004), and the metric of one that is not, with its row's number behind it.
@@ -262,7 +262,7 @@ class Looks:
             texts = [Encoded((*one.ids, *self._until_it_repeats(one.new)), len(one.ids)) for one in asked]
             levels = self._levels_before([*texts, *alternates])
         short: dict[int, list[float]] = {}
-        for (i, _), level, goal in zip(places, levels, levels[len(texts) :], strict=False):
+        for (i, _), level, goal in zip(places, levels[: len(texts)], levels[len(texts) :], strict=True):
             short.setdefault(i, []).append(0.0 if level >= goal else level - goal)
         return {TEXTS: float(torch.tensor([_mean(one) for one in short.values()]).min())} if short else {}
 
@@ -307,7 +307,17 @@ def _continued(written: Sequence[Replacement]) -> list[tuple[int, Continued]]:
 
 
 def _spread(every: Sequence[tuple[int, Continued]], most: int) -> list[tuple[int, Continued]]:
-    return [every[i * len(every) // most] for i in range(most)] if len(every) > most else list(every)
+    """At most so many places, but one of each text, in turn: of the first text its first, of the second its second."""
+    texts: dict[int, list[int]] = {}
+    for place, (i, _) in enumerate(every):
+        texts.setdefault(i, []).append(place)
+    turns = [
+        (turn, places[(nth + turn) % len(places)])
+        for nth, places in enumerate(texts.values())
+        for turn in range(len(places))
+    ]
+    first = sorted(turns, key=lambda one: one[0])[: max(most, len(texts))]
+    return [every[place] for place in sorted(place for _, place in first)]
 
 
 def _mean(values: Sequence[float]) -> float:
