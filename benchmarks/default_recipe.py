@@ -7,7 +7,8 @@ prints per recipe
     passed          share of the audits that pass
     options_excess  four options, four draws per fact: share of right choices above the reference's
     retain_drop     recall of the retain rows before, less after
-    fluency_gap     how much less fluent (nats per token) the new answers are than the reference's; 0 if they are not
+    fluency_gap     how much less fluent (nats per token) the new answers are than the reference's; 0 if they are not,
+                    and not counted where either has no answer that can be judged
     forget_quality  p-value of the truth ratios against the reference's
     cost            CPU seconds over those of `fact_spans` as it is recommended, on the same request
 
@@ -170,7 +171,7 @@ def audited(
         "attacks": _above_the_reference(record),
         "options_excess": excess,
         "retain_drop": _difference(record, ("recall", "retain", "before"), ("recall", "retain", "after")),
-        "fluency_gap": max(0.0, gap),
+        "fluency_gap": None if gap is None else max(0.0, gap),
         "forget_quality": _value(record, "forget_quality", "forget", "after"),
         "recall": _value(record, "recall", "forget", "after"),
         "precision": resolve_precision("auto", after.device),
@@ -221,9 +222,9 @@ def _value(record: Audit, metric: str, subset: str, model: str) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def _difference(record: Audit, first: tuple[str, str, str], second: tuple[str, str, str]) -> float:
+def _difference(record: Audit, first: tuple[str, str, str], second: tuple[str, str, str]) -> float | None:
     values = [_value(record, *one) for one in (first, second)]
-    return round((values[0] or 0.0) - (values[1] or 0.0), 4)
+    return None if values[0] is None or values[1] is None else round(values[0] - values[1], 4)
 
 
 def _above_the_reference(record: Audit) -> dict[str, list[float]]:

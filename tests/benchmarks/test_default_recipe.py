@@ -113,3 +113,12 @@ def test_the_control_is_taught_without_the_rows_under_a_seed_of_its_own(
     forgotten = {row.id for row in made.request.forget}
     assert forgotten <= set(before)
     assert not forgotten & set(again)
+
+
+def test_a_gap_is_none_where_either_model_was_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = {"after": -2.54, "reference": None, "before": -3.97}
+    monkeypatch.setattr(default_recipe, "_value", lambda record, metric, subset, model: levels[model])
+    after, reference, before = (("fluency", "forget", model) for model in ("after", "reference", "before"))
+    assert default_recipe._difference(None, reference, after) is None  # type: ignore[arg-type]
+    assert default_recipe._difference(None, after, reference) is None  # type: ignore[arg-type]
+    assert default_recipe._difference(None, after, before) == 1.43  # type: ignore[arg-type]
