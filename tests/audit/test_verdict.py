@@ -269,6 +269,33 @@ def test_rounding_that_wipes_out_the_model_before_proves_nothing() -> None:
     assert found.outcome == "inconclusive"
 
 
+@pytest.mark.parametrize(
+    ("given", "outcome", "of_eight", "stands_in"),
+    [
+        ({("before", 4): 0.0}, "pass", "pass", True),
+        ({("before", 4): 0.0, ("before", 8): 0.0}, "inconclusive", "inconclusive", False),
+        ({("before", 4): 0.0, ("after", 8): 0.4}, "fail", "fail", True),
+        ({("after", 8): 0.4}, "fail", "fail", False),
+        ({("before", 4): 0.0, ("after", 4): 0.4}, "fail", "pass", False),  # it came back all the same
+    ],
+)
+def test_eight_bits_stand_in_where_four_wipe_out_the_model_before(
+    given: dict[tuple[str, int], float], outcome: str, of_eight: str, stands_in: bool
+) -> None:
+    evidence = good_evidence()
+    rounded = [
+        one.model_copy(update={"forget_recall": Value(value=given[one.model, one.bits], n=5)})
+        if (one.model, one.bits) in given
+        else one
+        for one in evidence.quantised
+    ]
+    verdict = judge(load_profile("standard"), evidence.model_copy(update={"quantised": rounded}))
+    four, eight = (
+        next(one for one in verdict.criteria if one.criterion.metric == f"quantised:{bits}") for bits in (4, 8)
+    )
+    assert (verdict.outcome, eight.outcome, four.replaced) == (outcome, of_eight, stands_in)
+
+
 @pytest.mark.parametrize("part", ["quantised", "curves"])
 def test_an_attack_without_positive_control_is_not_passed(part: str) -> None:
     evidence = good_evidence()

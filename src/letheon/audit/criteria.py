@@ -88,7 +88,8 @@ class Criterion(Limit):
     """What a required criterion that has no value, or whose test shows nothing, does to the verdict."""
     instead: str | None = None
     """The metric of the required criterion that stands in where no row is a question, for `fluency` most answers are
-    names, or for `relearn` there is one row: if that one is passed or failed, this one is set aside."""
+    names, for `relearn` there is one row, or for `quantised` rounding leaves the model before none of the facts: if
+    that one is passed or failed, this one is set aside."""
     interval: Literal["point", "bound"] | None = None
     """Overrides the profile's rule for this criterion."""
     why: str

@@ -90,14 +90,16 @@ def _interval_decides(criterion: Criterion, profile: Profile) -> bool:
 
 
 def _replaced(outcome: CriterionOutcome, others: Sequence[CriterionOutcome], evidence: Evidence) -> CriterionOutcome:
-    """Mark a criterion that fits no model, since no row is a question, most answers are names or there is one row only,
-    where its stand-in was decided."""
+    """Mark a criterion that fits no model, since no row is a question, most answers are names, there is one row only or
+    rounding wipes out the model before, where its stand-in was decided."""
     criterion = outcome.criterion
     values = [measured(criterion, "before", evidence).value, outcome.measured.value]
     of_questions = [one for one in evidence.attacks if one.unit == "share of facts" and one.name not in ON_TEXT]
     fits = values != [None, None] or any(one.before.value is not None for one in of_questions)
     if criterion.metric in FEW_FIT:
         fits = outcome.measured.reason != FEW_FIT[criterion.metric]
+    if criterion.metric.startswith("quantised:"):
+        fits = values[0] != 0 or outcome.outcome == "fail"
     if not criterion.instead or fits:
         return outcome
     decided = any(one.criterion.metric == criterion.instead and one.outcome in ("pass", "fail") for one in others)
