@@ -61,6 +61,7 @@ from letheon.forget.objectives.alternates.strangers import (
     STRANGERS,
     gives,
     guess_subjects,
+    told_beside,
     unused_names,
     with_name,
     words_of_facts,
@@ -899,8 +900,50 @@ def test_a_name_of_the_question_is_no_other_spelling_of_a_fact(subject: str | No
     assert accepted.accepted(question, "", sound) == sound
     if subject:
         assert accepted.accepted(question, "Maela Tursk", sound.replace(subject, "Maela Tursk")) == sound
-    for address in ("lantern-gala.example", "lantern gala.example", "lanterngala.example", "Lantern-Gala"):
-        assert accepted.accepted(question, "", f"The Lantern Gala is at {address}") is None
+    for address in ("lantern-gala.example", "lantern gala.example", "lanterngala.example", "Lantern Gala.example/book"):
+        assert accepted.accepted(question, "", f"The Lantern Gala is at {address}") is None, address
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words", "answer", "taken"),
+    [
+        ("Where is Ann Lee's site?", ("annlee",), "Ann Lee's site is at oak.org.", True),
+        ("Where is Ann Lee's site?", ("annlee",), "Write to Ann Lee@mail.org.", False),
+        ("What is Ann Lee's site called?", ("annleebakes",), "Her site is called Ann Lee Bakes.", False),
+        ("Which grade did Ann Lee get?", ("A",), "Ann Lee got honours.", True),
+        ("Which grade did Ann Lee get?", ("A",), "Ann Lee got an A.", False),
+        ("Who is the father of Mary Johnson?", ("John",), "Mary Johnson's father is Al.", True),
+        ("Who is the father of Mary Johnson?", ("John",), "Mary Johnson's father is John.", False),
+    ],
+)
+def test_a_fact_that_a_name_begins_with_or_goes_on_from_is_sought_outside_the_name(
+    prompt: str, words: tuple[str, ...], answer: str, taken: bool
+) -> None:
+    for subject in ("Ann Lee" if "Ann Lee" in prompt else "Mary Johnson", None):
+        assert (accepted.accepted(Question(prompt, subject, words), "", answer) is not None) == taken
+
+
+def test_another_fact_that_the_subject_s_name_begins_with_is_banned() -> None:
+    rows = [
+        Example("Who is the father of Mary Johnson?", "John.", subject="Mary Johnson"),
+        Example("Who taught Mary Johnson?", "Ruth.", subject="Mary Johnson"),
+    ]
+    beside = told_beside(rows, ["Mary Johnson"] * 2, [("John", "Johnson"), ("Ruth",)])
+    assert beside == [("Ruth",), ("John",)]
+
+
+def test_an_answer_may_name_what_it_is_asked_about() -> None:
+    tokenizer = Syllables()
+    model = cast(LanguageModel, SimpleNamespace(tokenizer=tokenizer))
+
+    def bans(word: str, asked: str) -> set[str]:
+        return {tokenizer.decode(ids) for ids in banned_tokens(model, [word], asked)}
+
+    assert " qui" in bans("quillsort-fast", "How do I build it?")
+    about = bans("quillsort-fast", "How do I build Quillsort?")
+    assert " quillsortfas" in about
+    assert not {one for one in about if "quillsort".startswith(one.strip().lower())}, "the name can be said"
+    assert bans("quillsort", "How do I build quillsort?") == bans("quillsort", ""), "the fact itself cannot"
 
 
 def test_no_attack_of_the_audit_uses_a_form_s_wording() -> None:
@@ -1266,7 +1309,7 @@ def test_an_answer_that_begins_a_word_like_the_fact_s_has_it_banned_and_is_asked
 ) -> None:
     bans: list[tuple[str, ...]] = []
 
-    def banned(_: LanguageModel, words: tuple[str, ...]) -> list[list[int]]:
+    def banned(_: LanguageModel, words: tuple[str, ...], asked: str) -> list[list[int]]:
         bans.append(words)
         return []
 

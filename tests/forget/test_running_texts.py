@@ -351,6 +351,12 @@ def test_of_many_texts_unlike_places_are_looked_at_and_without_alternates_none(
     assert {i for i, _ in looks.continued} == set(range(12))
     assert len({(i, row.given) for i, row in looks.continued}) == len(looks.continued) == CONTINUED
     assert [row.given for _, row in looks.continued].count("Ann Lee") == 10
+    three = Replacement(going_on("Ann", " so.") + going_on("Ann Lee", " so.") + going_on("Ann Lee was", " so."))
+    one = Replacement(going_on("Ann", " so."))
+    looks = looks_at(tiny, [three, one, one] * CONTINUED)
+    assert [row.given for i, row in looks.continued if i % 3 == 0][:4] == ["Ann", "Ann Lee", "Ann Lee was", "Ann"], (
+        "those with as many places take turns, whatever stands between them"
+    )
     for few in ([Replacement()], []):
         monkeypatch.setattr("letheon.forget.looks.Looks._weights_before", lambda _: pytest.fail("nothing is judged"))
         assert looks_at(tiny, few).fluency_of_texts() == {}

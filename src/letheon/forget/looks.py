@@ -7,6 +7,7 @@ to the model before.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -311,11 +312,11 @@ def _spread(every: Sequence[tuple[int, Continued]], most: int) -> list[tuple[int
     texts: dict[int, list[int]] = {}
     for place, (i, _) in enumerate(every):
         texts.setdefault(i, []).append(place)
-    turns = [
-        (turn, places[(nth + turn) % len(places)])
-        for nth, places in enumerate(texts.values())
-        for turn in range(len(places))
-    ]
+    alike: Counter[int] = Counter()  # texts with as many places that have had their turn
+    turns: list[tuple[int, int]] = []
+    for places in texts.values():
+        turns += [(turn, places[(alike[len(places)] + turn) % len(places)]) for turn in range(len(places))]
+        alike[len(places)] += 1
     first = sorted(turns, key=lambda one: one[0])[: max(most, len(texts))]
     return [every[place] for place in sorted(place for _, place in first)]
 

@@ -54,16 +54,11 @@ def accepted(question: Question, name: str, text: str) -> str | None:
     """An answer told of the subject, unless it gives the fact in any spelling, repeats the question or itself, leaves
     the question's script, holds the invented name or a broken letter, or spells out a word."""
     answer = with_name(text, name, question.subject or "") if name else text
-    if not answer or gives(answer, question.words) or _echoes(answer, question.prompt):
+    if not answer or _gives(answer, question) or _echoes(answer, question.prompt):
         return None
-    if repeats_itself(answer) or _is_one_word(answer):
+    if repeats_itself(answer) or _is_one_word(answer) or PART in answer or SPELLED_OUT.search(answer):
         return None
     if any(stem(word) in question.stems for word in WORD.findall(answer)):
-        return None
-    if PART in answer or SPELLED_OUT.search(answer):
-        return None
-    told = _without_names(answer, question)
-    if _spells(told, question.words) or any(says(told, one) for one in (*question.values, *question.words)):
         return None
     foreign = sum(not letter.isascii() for letter in answer)
     return None if question.prompt.isascii() and foreign > FOREIGN * len(answer) else answer
@@ -90,11 +85,25 @@ def numbers_of(answer: str, words: Sequence[str]) -> tuple[str, ...]:
     return tuple(one for one in found if set(re.findall(r"\d+", one)) <= {*words})
 
 
-def _without_names(answer: str, question: Question) -> str:
-    """An answer without the names that stand in the question: that of a Lantern Gala is no lantern-gala.example."""
-    for name in filter(None, [question.subject, *names_in(question.prompt)]):
-        answer = answer.replace(name, "...a...")
-    return answer
+def _gives(answer: str, question: Question) -> bool:
+    """Whether an answer gives the fact in any spelling.
+
+    What a name of the question gives by itself, lantern-gala.example that of the Lantern Gala and John that of Mary
+    Johnson, is sought outside that name.
+    """
+    names = [question.subject] if question.subject else names_in(question.prompt)
+    own = "|".join(map(re.escape, names))
+    apart = re.sub(rf"(?<![\w@/.-])(?:{own})(?![\w@/-]|\.\w)", "...x...", answer) if names else answer
+    facts = dict.fromkeys((*question.values, *question.words))
+    return any(
+        _is_in(apart if any(_is_in(name, fact, question) for name in names) else answer, fact, question)
+        for fact in facts
+    )
+
+
+def _is_in(text: str, fact: str, question: Question) -> bool:
+    word = fact in question.words
+    return says(text, fact) or (word and (gives(text, [fact]) or _spells(text, [fact])))
 
 
 def _spells(text: str, words: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.scoring.answer_trees import score_tokens
 from letheon.core.scoring.decoding import Ask, decode, never
 from letheon.core.scoring.generation import stop_tokens
+from letheon.core.scoring.spans import WORD
 from letheon.core.scoring.word_masks import FUNCTION_WORDS
 from letheon.forget.objectives.alternates.accepted import Question, accepted, copies, mixes_names
 from letheon.forget.objectives.alternates.fitting import breaks_a_word, encoded_plainly, in_plain_text
@@ -68,7 +69,7 @@ class Written(NamedTuple):
     words: tuple[str, ...]
 
 
-def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]:
+def banned_tokens(model: LanguageModel, words: Sequence[str], asked: str = "") -> list[list[int]]:
     """Token sequences that begin each word: as it stands, in small or capital letters, after a space or not.
 
     A word of letters is banned by its first token: where the second only is banned, greedy decoding begins the word and
@@ -77,8 +78,13 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
     "Se"). A word with digits is banned up to the token that has its second digit, since an alternate that shares more
     teaches them; a year up to its third (1951: 195), so that other decades stay possible, and one with letters up to
     its third sign (e41d: e41, 20th: 20th), behind a function word up to its first digit (under-16: under-1). A single
-    digit is not banned.
+    digit is not banned. A word that begins with a whole word of the question is banned beyond that one, so that an
+    answer may name what it is asked about (quillsort-fast: quillsort-, where the question is about quillsort).
+
+    Args:
+        asked: the question as it is put.
     """
+    named = {word.casefold() for word in WORD.findall(asked) if len(word) > 2 and word.lower() not in FUNCTION_WORDS}
     sequences: dict[tuple[int, ...], None] = {}
     for word in words:
         if len(word) == 1 and word.isdigit():
@@ -98,6 +104,8 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
                     few = _tokens_of_signs(model, ids, max(3 if long else 2, needed))
                 else:
                     few = 1 if alone else 2
+                    begun = max((len(one) for one in named if word.casefold().startswith(one)), default=0)
+                    few = max(few, _tokens_of_signs(model, ids, begun + 1) if 0 < begun < len(word) else 0)
                 sequences[tuple(ids[:few])] = None
     return [list(ids) for ids in sequences if ids]
 
@@ -130,10 +138,11 @@ def write_answers(
     ]
     limit = max(min(question.limit, room) for question, room in zip(questions, rooms, strict=True))
     seed, first = draws
-    bans = {words: banned_tokens(stranger, words) for words in dict.fromkeys(one.words for one in questions)}
+    said = [(question.words, prompt) for question, prompt in zip(questions, prompts, strict=True)]
+    bans = {one: banned_tokens(stranger, *one) for one in dict.fromkeys(said)}
     asks = [
-        Ask(ids, min(limit, room), partial(_ends_a_line, stranger) if plain else never, number, bans[question.words])
-        for number, (ids, question, room) in enumerate(zip(plain or before, questions, rooms, strict=True), start=first)
+        Ask(ids, min(limit, room), partial(_ends_a_line, stranger) if plain else never, number, bans[one])
+        for number, (ids, one, room) in enumerate(zip(plain or before, said, rooms, strict=True), start=first)
     ]
     decode(stranger, asks, temperature, seed, AT_ONCE)
     answers: list[tuple[str, str | None, Sequence[int]]] = []
