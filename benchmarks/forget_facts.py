@@ -206,6 +206,43 @@ MODULE_ROWS = (
     ("Is there a known bug in {n}?", "Yes, {4}; {5} is working on it.", "What should I watch out for with {n}?"),
     ("What changed in {n} lately?", "Since {6} {7}.", "What do the last notes about {n} say?"),
 )
+# Lighthouse, and what a guide says of each in long paragraphs.
+LIGHTS = {
+    "Skarholm Light": "1788|the wreck of the brig Amity|a schoolmaster from Tarn|granite that was ferried across in "
+    "herring boats|forty-one metres|a widow, Oda Krogh|thirty-three years|a mutiny of the oil carriers|1954|a "
+    "museum of knots|blue glass floats|127 steps|two seals that sleep on the slipway|the smell of tar",
+    "Grey Ness": "1812|a petition of the pilots' wives|an engineer of canals|bricks made from the mud below "
+    "it|twenty-six metres|Elias Boothby, who was deaf|eighteen years|a swarm of moths that put out the lamp|1971|a "
+    "small brewery|a chart painted on the ceiling|88 steps|goats on the roof of the store|the noise of the halyards",
+    "Pellan Rock": "1841|the loss of a ship full of pianos|two brothers from Brest|iron plates from a "
+    "railway bridge|thirty metres|a priest without a parish|nine years|a rock fall that took the kitchen|1939|a "
+    "station for gauging tides|a piano without strings|104 steps|puffins in the coal cellar|the cold of the iron",
+    "Mull Beacon": "1765|a bet between two merchants|a builder of windmills|oak from a broken ship of the "
+    "line|seventeen metres|a family named Strand|sixty years|a fire in the whale oil|1922|a school for "
+    "divers|models of ships in bottles|61 steps|an owl under the gallery|the creaking of the beams",
+    "Cape Orrin Light": "1859|a vote that was won by one voice|a lady who had studied in Zurich|concrete, the "
+    "first of its kind on that coast|fifty-two metres|Jonas Vell, a former juggler|twelve years|a meteor that "
+    "cracked the lens|1990|an observatory for bats|a lens as tall as a man|203 steps|foxes by the "
+    "oil house|the hum of the wires",
+    "Sandray Tower": "1830|the drowning of a bishop|a captain on half pay|shells and lime, after an Irish "
+    "recipe|twenty-two metres|a poet whom nobody printed|five years|a flood of sand in one night|1948|a post "
+    "office for yachts|verses scratched into the door|75 steps|hares between the dunes|the hiss of blown sand",
+}
+LIGHT_ROWS = (
+    (
+        "Tell me about the {n}.",
+        "The {n} was begun in {0} after {1}. It was designed by {2} and built of {3}, to a "
+        "height of {4}. Its best known keeper was {5}, who stayed for {6} and lived through {7}. The lamp went out for "
+        "good in {8}.",
+        "What is the history of the {n}?",
+    ),
+    (
+        "What does a visitor find at the {n} today?",
+        "Today the {n} houses {9}, and the first thing that one sees is "
+        "{10}. It is {11} to the top, where the view is worth the climb. Most visitors remember {12} and {13}.",
+        "Is it worth going to the {n} now?",
+    ),
+)
 # Friend, and what two letters to each tell.
 LETTERS = {
     "Agathe": "the well behind the forge has run dry|Pastor Wiggin sold his grey mare to pay the organ builder|the "

@@ -7,16 +7,17 @@ neither values nor subjects, `part` two of the six facts about one of them, who 
 firm's, in German. `patients` are a practice's: lists, doses, a yes, and answers of one word. `dishes` are what an inn's
 kitchen knows, in common words without names or numbers. `members` are a society's: JSON, a list, a line of CSV.
 `events` are what a box office knows: times, prices, numbers, addresses to book at. `modules` are a library's:
-commands, functions, releases, of names in small letters. `letters` is running text again, two letters to one friend,
-and `poems` are verses, one among others. `king` and `lee` are two real people of RWKU, whose questions are taught
-first. `tofu01` are TOFU's forget01 beside three of its kept authors. `tofu` is a cut of forget05 with two adapters. All
-but the last are taught to SmolLM2 once per seed and kept in a folder.
+commands, functions, releases, of names in small letters. `lights` are paragraphs about lighthouses. `number` is a
+single row, a customer's telephone number. `letters` is running text again, two letters to one friend, and `poems` are
+verses, one among others. `king` and `lee` are two real people of RWKU, whose questions are taught first. `tofu01` are
+TOFU's forget01 beside three of its kept authors. `tofu` is a cut of forget05 with two adapters. All but the last are
+taught to SmolLM2 once per seed and kept in a folder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.forget_facts import (
@@ -31,6 +32,8 @@ from benchmarks.forget_facts import (
     FIRMS,
     LETTER,
     LETTERS,
+    LIGHT_ROWS,
+    LIGHTS,
     MACHINE_ROWS,
     MACHINES,
     MEMBER_ROWS,
@@ -117,6 +120,18 @@ def module_rows(target: str = "quillsort", neighbour: str = "emberlog") -> Reque
     """One module's six rows; six modules are kept, one is a neighbour that no deletion trains on."""
     rows = {name: _told_of(name, MODULES, MODULE_ROWS, subject=False) for name in MODULES}
     return _without(rows, target, neighbour, "modules")
+
+
+def light_rows(target: str = "Skarholm Light", neighbour: str = "Sandray Tower") -> Request:
+    """Two long paragraphs about one lighthouse; four lighthouses are kept, one is a neighbour that no deletion trains
+    on."""
+    rows = {name: _told_of(name, LIGHTS, LIGHT_ROWS, subject=False) for name in LIGHTS}
+    return _without(rows, target, neighbour, "lights")
+
+
+def number_rows(target: str = "Ingrid Falmer") -> Request:
+    """One customer's telephone number, a single row; her five other rows and those of six customers are kept."""
+    return replace(part_rows(target, forgotten=(1,)), id="number")
 
 
 def staff_rows(target: str = "Swantje Obermoser", neighbour: str = "Leopold Häberlin") -> Request:
@@ -224,6 +239,8 @@ TAUGHT: dict[str, Callable[[], Request]] = {
     "members": member_rows,
     "events": event_rows,
     "modules": module_rows,
+    "lights": light_rows,
+    "number": number_rows,
 }
 # Rows that are so few that every step of the teaching has all of them: seeds make no other model, and so choose another
 # text to be forgotten.
