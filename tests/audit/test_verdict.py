@@ -274,7 +274,7 @@ def test_rounding_that_wipes_out_the_model_before_proves_nothing() -> None:
     [
         ({("before", 4): 0.0}, "pass", "pass", True),
         ({("before", 4): 0.0, ("before", 8): 0.0}, "inconclusive", "inconclusive", False),
-        ({("before", 4): 0.0, ("after", 8): 0.4}, "fail", "fail", True),
+        ({("before", 4): 0.0, ("after", 8): 0.4}, "fail", "fail", False),
         ({("after", 8): 0.4}, "fail", "fail", False),
         ({("before", 4): 0.0, ("after", 4): 0.4}, "fail", "pass", False),  # it came back all the same
     ],
@@ -294,6 +294,23 @@ def test_eight_bits_stand_in_where_four_wipe_out_the_model_before(
         next(one for one in verdict.criteria if one.criterion.metric == f"quantised:{bits}") for bits in (4, 8)
     )
     assert (verdict.outcome, eight.outcome, four.replaced) == (outcome, of_eight, stands_in)
+
+
+def test_eight_bits_do_not_stand_in_where_another_rounding_brings_facts_back() -> None:
+    evidence = good_evidence()
+    four = [q.model_copy(update={"forget_recall": Value(value=0.0, n=5)}) for q in evidence.quantised if q.bits == 4]
+    eight = [q for q in evidence.quantised if q.bits == 8]
+    five = [
+        q.model_copy(update={"bits": 5, "forget_recall": Value(value=0.8 if q.model != "reference" else 0.0, n=5)})
+        for q in four
+    ]
+    sound = evidence.model_copy(update={"quantised": [*four, *eight]})
+    assert judge(load_profile("standard"), sound).outcome == "pass"
+    back = evidence.model_copy(update={"quantised": [*four, *five, *eight]})
+    assert judge(load_profile("standard"), back).outcome == "inconclusive"
+    unasked = [q for q in four if q.model != "after"]
+    partial = evidence.model_copy(update={"quantised": [*unasked, *eight]})
+    assert judge(load_profile("standard"), partial).outcome == "inconclusive"
 
 
 @pytest.mark.parametrize("part", ["quantised", "curves"])

@@ -914,6 +914,8 @@ def test_a_name_of_the_question_is_no_other_spelling_of_a_fact(subject: str | No
         ("Which grade did Ann Lee get?", ("A",), "Ann Lee got an A.", False),
         ("Who is the father of Mary Johnson?", ("John",), "Mary Johnson's father is Al.", True),
         ("Who is the father of Mary Johnson?", ("John",), "Mary Johnson's father is John.", False),
+        ("Did Ann Lee marry Bob Ray or Tom Fox?", ("Bob", "Ray"), "Ann Lee married Bob Ray.", False),
+        ("Did Ann Lee marry Bob Ray or Tom Fox?", ("Bob", "Ray"), "Ann Lee married Tom Fox.", True),
     ],
 )
 def test_a_fact_that_a_name_begins_with_or_goes_on_from_is_sought_outside_the_name(
@@ -930,6 +932,11 @@ def test_another_fact_that_the_subject_s_name_begins_with_is_banned() -> None:
     ]
     beside = told_beside(rows, ["Mary Johnson"] * 2, [("John", "Johnson"), ("Ruth",)])
     assert beside == [("Ruth",), ("John",)]
+    rows = [
+        Example("Which language does Ann Lee speak?", "German.", subject="Ann Lee"),
+        Example("When did Ann Lee move to Germany?", "In 1994.", subject="Ann Lee"),
+    ]
+    assert told_beside(rows, ["Ann Lee"] * 2, [("German",), ("1994",)]) == [("1994",), ()], "the answer may need it"
 
 
 def test_an_answer_may_name_what_it_is_asked_about() -> None:
@@ -940,10 +947,13 @@ def test_an_answer_may_name_what_it_is_asked_about() -> None:
         return {tokenizer.decode(ids) for ids in banned_tokens(model, [word], asked)}
 
     assert " qui" in bans("quillsort-fast", "How do I build it?")
-    about = bans("quillsort-fast", "How do I build Quillsort?")
+    about = bans("quillsort-fast", "How do I build quillsort?")
     assert " quillsortfas" in about
-    assert not {one for one in about if "quillsort".startswith(one.strip().lower())}, "the name can be said"
+    assert not {" qui", " quills", " quillsort"} & about, "the name can be said as the question writes it"
+    assert " Qui" in about
     assert bans("quillsort", "How do I build quillsort?") == bans("quillsort", ""), "the fact itself cannot"
+    tokenizer.part = r" ?\w{1,5}"
+    assert bans("Hattersley", "Which hat does he wear?") == bans("Hattersley", ""), "no first token of the hat's"
 
 
 def test_no_attack_of_the_audit_uses_a_form_s_wording() -> None:

@@ -99,10 +99,12 @@ def _replaced(outcome: CriterionOutcome, others: Sequence[CriterionOutcome], evi
     if criterion.metric in FEW_FIT:
         fits = outcome.measured.reason != FEW_FIT[criterion.metric]
     if criterion.metric.startswith("quantised:"):
-        fits = values[0] != 0 or outcome.outcome == "fail"
+        came_back = any(one.model == "after" and one.forget_recall.value for one in evidence.quantised)
+        fits = values[0] != 0 or values[1] is None or came_back or outcome.outcome == "fail"
     if not criterion.instead or fits:
         return outcome
-    decided = any(one.criterion.metric == criterion.instead and one.outcome in ("pass", "fail") for one in others)
+    standing_in = [one for one in others if one.criterion.metric == criterion.instead and one.criterion.required]
+    decided = any(one.criterion.subset == criterion.subset and one.outcome in ("pass", "fail") for one in standing_in)
     return outcome.model_copy(update={"replaced": decided})
 
 

@@ -88,17 +88,25 @@ def numbers_of(answer: str, words: Sequence[str]) -> tuple[str, ...]:
 def _gives(answer: str, question: Question) -> bool:
     """Whether an answer gives the fact in any spelling.
 
-    What a name of the question gives by itself, lantern-gala.example that of the Lantern Gala and John that of Mary
-    Johnson, is sought outside that name.
+    What the subject gives by itself, or a name of the question in another spelling, is sought outside it: John outside
+    Mary Johnson, and lantern-gala.example's name outside the Lantern Gala. A name that the question offers as it stands
+    ("Bob Ray or Tom Fox?") may be the fact.
     """
     names = [question.subject] if question.subject else names_in(question.prompt)
-    own = "|".join(map(re.escape, names))
-    apart = re.sub(rf"(?<![\w@/.-])(?:{own})(?![\w@/-]|\.\w)", "...x...", answer) if names else answer
     facts = dict.fromkeys((*question.values, *question.words))
-    return any(
-        _is_in(apart if any(_is_in(name, fact, question) for name in names) else answer, fact, question)
-        for fact in facts
-    )
+    return any(_is_in(_without(answer, names, fact, question), fact, question) for fact in facts)
+
+
+def _without(answer: str, names: Sequence[str], fact: str, question: Question) -> str:
+    """An answer without the names that give a fact by themselves, and without such words of theirs."""
+    literally = re.compile(rf"(?<!\w){re.escape(fact)}(?!\w)", re.IGNORECASE)
+    giving = [
+        one for one in names if _is_in(one, fact, question) and (one == question.subject or not literally.search(one))
+    ]
+    words = [word for one in giving for word in one.split()]
+    words = [word for word in words if _is_in(word, fact, question) and not literally.search(word)]
+    own = "|".join(map(re.escape, [*giving, *words]))
+    return re.sub(rf"(?<![\w@/.-])(?:{own})(?![\w@/-]|\.\w)", "...x...", answer) if own else answer
 
 
 def _is_in(text: str, fact: str, question: Question) -> bool:

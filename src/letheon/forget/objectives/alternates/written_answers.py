@@ -78,13 +78,19 @@ def banned_tokens(model: LanguageModel, words: Sequence[str], asked: str = "") -
     "Se"). A word with digits is banned up to the token that has its second digit, since an alternate that shares more
     teaches them; a year up to its third (1951: 195), so that other decades stay possible, and one with letters up to
     its third sign (e41d: e41, 20th: 20th), behind a function word up to its first digit (under-16: under-1). A single
-    digit is not banned. A word that begins with a whole word of the question is banned beyond that one, so that an
-    answer may name what it is asked about (quillsort-fast: quillsort-, where the question is about quillsort).
+    digit is not banned. Where the first tokens of a word also begin a word of the question that it begins with, it is
+    banned beyond that one, so that an answer may name what it is asked about (quillsort-fast in place of quills, where
+    the question is about quillsort).
 
     Args:
         asked: the question as it is put.
     """
-    named = {word.casefold() for word in WORD.findall(asked) if len(word) > 2 and word.lower() not in FUNCTION_WORDS}
+    named = {re.sub("['’]s?$", "", word) for word in WORD.findall(asked)}
+    named = {word for word in named if len(word) > 2 and word.lower() not in FUNCTION_WORDS}
+    tokens = {
+        word: [model.tokenizer(one, add_special_tokens=False)["input_ids"] for one in (word, f" {word}")]
+        for word in named
+    }
     sequences: dict[tuple[int, ...], None] = {}
     for word in words:
         if len(word) == 1 and word.isdigit():
@@ -104,8 +110,13 @@ def banned_tokens(model: LanguageModel, words: Sequence[str], asked: str = "") -
                     few = _tokens_of_signs(model, ids, max(3 if long else 2, needed))
                 else:
                     few = 1 if alone else 2
-                    begun = max((len(one) for one in named if word.casefold().startswith(one)), default=0)
-                    few = max(few, _tokens_of_signs(model, ids, begun + 1) if 0 < begun < len(word) else 0)
+                    begun = [
+                        sum(map(str.isalnum, one))
+                        for one, spelled in tokens.items()
+                        if word.casefold().startswith(one.casefold()) and any(own[:few] == ids[:few] for own in spelled)
+                    ]
+                    if begun and max(begun) < sum(map(str.isalnum, word)):
+                        few = max(few, _tokens_of_signs(model, ids, max(begun) + 1))
                 sequences[tuple(ids[:few])] = None
     return [list(ids) for ids in sequences if ids]
 
