@@ -119,6 +119,6 @@ def test_a_gap_is_none_where_either_model_was_not_measured(monkeypatch: pytest.M
     levels = {"after": -2.54, "reference": None, "before": -3.97}
     monkeypatch.setattr(default_recipe, "_value", lambda record, metric, subset, model: levels[model])
     after, reference, before = (("fluency", "forget", model) for model in ("after", "reference", "before"))
-    assert default_recipe._difference(None, reference, after) is None  # type: ignore[arg-type]
-    assert default_recipe._difference(None, after, reference) is None  # type: ignore[arg-type]
-    assert default_recipe._difference(None, after, before) == 1.43  # type: ignore[arg-type]
+    assert default_recipe._difference(None, reference, after) is None  # type: ignore[arg-type]  # no record is read
+    assert default_recipe._difference(None, after, reference) is None  # type: ignore[arg-type]  # no record is read
+    assert default_recipe._difference(None, after, before) == 1.43  # type: ignore[arg-type]  # no record is read
