@@ -8,10 +8,11 @@ Differs: the alternates are the model's greedy answers about invented names with
          Their likelihood is learned as it is, with no preference against the true answer; the words that carry the fact
          have an unlikelihood of their own, in capitals or not and with a space before them or not. A step has one
          alternate and the true answer per forget row, by turns one to the question as it stands and one in another
-         form; of running text, both. Every retain row of a step stands there a second time, in another form, and other
-         retain rows as they stand, so that retain rows are as many as forget rows and alternates together. A retain
-         row's token is learned only while it is less likely than before the first step: retain rows are kept, not
-         taught, since more likelihood than they had costs general text.
+         form; of running text, both. The words between a text's facts are unlearned down to a level (`between.py`).
+         Every retain row of a step stands there a second time, in another form, and other retain rows as they stand, so
+         that retain rows are as many as forget rows and alternates together. A retain row's token is learned only while
+         it is less likely than before the first step: retain rows are kept, not taught, since more likelihood than they
+         had costs general text.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from letheon.core.scoring.likelihood import Scores, score
 from letheon.core.scoring.spellings import Spellings, unlikelihood
 from letheon.core.scoring.word_probability import fact_probabilities
 from letheon.forget.objectives.alternates.alternate_rows import retain_forms, that_fit, write_alternates
+from letheon.forget.objectives.alternates.between import Between, words_between
 from letheon.forget.objectives.alternates.kept import Levels, lost
 from letheon.forget.objectives.alternates.question_forms import FORMS, LATER, Bare, forms_of, with_found_values
 from letheon.forget.objectives.alternates.running_texts import Continued, fact_in_later
@@ -62,6 +64,8 @@ class Settings:
         names: invented names that each question is asked about.
         forms: other forms of the questions that are taught too: names of `FORMS` with spaces between them, and `later`
             of running text.
+        between: probability that words between a running text's facts may keep, if no more is left to them where its
+            facts are exchanged for other words; 1 leaves them as they are.
         base: a model that never saw the facts and answers in place of the model itself. Default: the model itself,
             asked about invented names. (It answers at the length and in the style of the rows, which the base of an
             adapter does not.)
@@ -73,10 +77,11 @@ class Settings:
     tokens: Tokens = "words"
     names: int = 2
     forms: str = "options begun told bare later"
+    between: float = 0.2
     base: str = ""
 
     def __post_init__(self) -> None:
-        check_settings(self, positive=("names",))
+        check_settings(self, positive=("names",), shares=("between",))
         for form in self.forms.split():
             if form not in (*FORMS, LATER):
                 raise InputError(f"no form of question is called {form!r}", nearest(form, [*FORMS, LATER]))
@@ -135,23 +140,28 @@ class Alternates(Objective):
         )
         pools = [(self._added(model, one.plain), self._added(model, one.others)) for one in self.written]
         self.plain = {number for plain, _ in pools for number in plain}
+        draw = random.Random(stream_seed(rows.seed, "words between facts"))
+        self.between, between = Between(rows, self.settings.between, self.spellings, draw), {}
         for i, (plain, _) in enumerate(pools):
             alike = {
                 place
                 for number in plain
                 for place in learned_alike(rows.forget[i], self.extra[number], model.tokenizer.decode)
             }
+            if (facts := rows.forget[i].value) and not rows.examples[i].prompt:
+                words = words_between(model.encoder(), rows.examples[i].answer, facts)
+                between[i] = [inside and place not in alike for place, inside in enumerate(words)]
+                self.between.note(i, rows.forget[i], between[i])
             rows.forget[i] = with_fact_apart(rows.forget[i], alike)
         draw = random.Random(stream_seed(rows.seed, "forms of true answers"))
         truths = [
-            self._facts(model, i, forms_of(row, [*shown[:i], *shown[i + 1 :], *others], names, draw))
+            self._facts(model, i, forms_of(row, [*shown[:i], *shown[i + 1 :], *others], names, draw), between.get(i))
             for i, row in enumerate(shown)
         ]
         self.beyond = frozenset(rows.watched())
         visited = sorted({i for i in self.beyond.union(*(numbers for _, numbers in plan)) if i < len(others)})
         forms = retain_forms(model.encoder(), others, visited, names, rows.seed)
-        first = len(rows.forget) + len(rows.retain)
-        turned = {i: [first + number for number in self._added(model, forms[i])] for i in visited}
+        turned = {i: [self._first_further() + number for number in self._added(model, forms[i])] for i in visited}
         draw = random.Random(stream_seed(rows.seed, "alternates"))
         texts = [i for i, row in enumerate(rows.examples) if not row.prompt]
         self.drawn = in_turn(pools, truths, [forget for forget, _ in plan], draw, texts)
@@ -169,9 +179,13 @@ class Alternates(Objective):
         numbers.update(number for one in self.beside for beside in one.values() for number in beside)
         return {number: self._row(number) for number in numbers}
 
+    def _first_further(self) -> int:
+        """The number of the first row beyond the request's."""
+        return len(self.rows.forget) + len(self.rows.retain)
+
     def _row(self, number: int) -> Encoded:
         """The row with a number, one of the request's or a further one."""
-        further = number - len(self.rows.forget) - len(self.rows.retain)
+        further = number - self._first_further()
         return self.extra[further] if further >= 0 else self.rows.row(number)
 
     def _length(self, number: int) -> int:
@@ -186,7 +200,9 @@ class Alternates(Objective):
             self.extra.append(replace(learned, value=()))
         return list(range(len(self.extra) - len(encoded), len(self.extra)))
 
-    def _facts(self, model: LanguageModel, i: int, forms: Sequence[Example]) -> list[int]:
+    def _facts(
+        self, model: LanguageModel, i: int, forms: Sequence[Example], between: Sequence[bool] | None = None
+    ) -> list[int]:
         """The numbers of a forget row's true answers in other forms, with the mask of the row's fact.
 
         An answer that says more than the row's has the tokens of its value, a text's later part those of the text's
@@ -200,8 +216,11 @@ class Alternates(Objective):
             mask = fact_in_later(encoder, whole.answer, own.value, form.answer, kept) if is_later else row.value
             masks.append(own.value if answer_of(row) == answer_of(own) else mask)
         numbers = self._added(model, fitting)
-        for number, mask in zip(numbers, masks, strict=True):
+        for number, form, mask in zip(numbers, fitting, masks, strict=True):
             self.extra[number] = replace(self.extra[number], value=mask)
+            if not form.prompt and between is not None:
+                words = fact_in_later(encoder, whole.answer, between, form.answer, kept)
+                self.between.note(self._first_further() + number, self.extra[number], words)
         return [number for number in numbers if fact_tokens(self.extra[number])]
 
     # In a step
@@ -259,6 +278,9 @@ class Alternates(Objective):
         settings, terms = self.settings, Terms()
         if pair.forget is not None:
             terms.forget = settings.gamma * unlikely + settings.likelihood * alternates
+            if count := self.between.count(self._truths(pair)):
+                scored = [(scores[kind], parts[kind].index.tolist()) for kind in ("forget", "turned") if kind in scores]
+                terms.forget = terms.forget + settings.gamma * self.between.loss(scored, count)
             terms.metrics["forget_nll"] = -float(logp.detach().sum()) / max(counts[0], 1)
             turns = self._turns(pair).values()
             standing = sum(turn.stands for turn in turns)
@@ -285,7 +307,7 @@ class Alternates(Objective):
         if pair.retain is not None and self.settings.alpha:
             own = (pair.retain.index - len(self.rows.forget)).tolist()
             beside = [number for i in own for number in self.beside[pair.step].get(i, ())]
-            first = len(self.rows.forget) + len(self.rows.retain)
+            first = self._first_further()
             standing = [number for number in beside if number < first]
             parts["retain"] = joined(pair.retain, self._batch(standing)) if standing else pair.retain
             self._add(parts, "forms", [number - first for number in beside if number >= first])
@@ -293,7 +315,7 @@ class Alternates(Objective):
 
     def _add(self, parts: dict[str, Batch], kind: str, further: Sequence[int]) -> None:
         if further:
-            parts[kind] = self._batch([len(self.rows.forget) + len(self.rows.retain) + number for number in further])
+            parts[kind] = self._batch([self._first_further() + number for number in further])
 
     def _batch(self, numbers: Sequence[int]) -> Batch:
         return self.rows.batch([self._row(number) for number in numbers], numbers)
@@ -306,11 +328,16 @@ class Alternates(Objective):
         step, (_, retained) = pair.step, self.plan[pair.step]
         beside = [self._row(number) for i in retained for number in self.beside[step].get(i, ())]
         turns = self._turns(pair)
-        facts = [self.rows.forget[i] for i, one in turns.items() if one.stands]
-        facts += [self.extra[number] for one in turns.values() for number in one.truths]
+        facts = [self._row(number) for number in self._truths(pair)]
         retain = pair.retain.totals["tokens"] if pair.retain is not None else 0
         alternates = [self.extra[number] for one in turns.values() for number in one.alternates]
         return sum(map(fact_tokens, facts)), _tokens(alternates), retain + _tokens(beside)
+
+    def _truths(self, pair: Pair) -> list[int]:
+        """The numbers of the true answers that stand in a pair's step, in every form."""
+        turns, first = self._turns(pair), self._first_further()
+        standing = [i for i, one in turns.items() if one.stands]
+        return [*standing, *(first + number for one in turns.values() for number in one.truths)]
 
     def _turns(self, pair: Pair) -> dict[int, Turn]:
         """What stands in a pair's step for each forget row that the step has."""
