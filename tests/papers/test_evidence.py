@@ -48,8 +48,9 @@ def run(folder: Path, *options: str, suite: str = SUITE) -> subprocess.Completed
     (folder / "tests").mkdir(exist_ok=True)
     (folder / "tests" / "test_suite.py").write_text(suite)
     (folder / "pytest.ini").write_text(INI)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "evidence", "-p", "no:cacheprovider"]
-    environment = os.environ | {"PYTHONPATH": f"{SOURCE}{os.pathsep}{TESTS}"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "xdist.plugin", "-p", "evidence", "-p", "no:cacheprovider"]
+    # other plugins of this installation are not needed, and load for a second or two in each process
+    environment = os.environ | {"PYTHONPATH": f"{SOURCE}{os.pathsep}{TESTS}", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(
         [*command, "--evidence-file", "evidence.json", *options],
         cwd=folder,
