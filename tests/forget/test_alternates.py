@@ -67,7 +67,7 @@ from letheon.forget.objectives.alternates.strangers import (
     words_of_facts,
 )
 from letheon.forget.objectives.alternates.turns import answer_of, learned_alike, with_fact_apart
-from letheon.forget.objectives.alternates.written_answers import banned_tokens
+from letheon.forget.objectives.alternates.written_answers import Alternate, banned_tokens
 from letheon.forget.objectives.ce_u import ce_u_loss
 from letheon.forget.parts import Pair, PairIndices, Replacement, Rows
 from letheon.forget.request import Request
@@ -151,13 +151,32 @@ def test_the_three_losses_by_hand_and_none_takes_another_s_place() -> None:
     assert alternates_loss(facts, labels, retained[:0], alternates, before, (2, 0, 2))[1] == 0
 
 
+WRITERS = {module: dict(vars(module)) for module in (accepted, fitting, own_answers, strangers, written_answers)}
+ANSWERS: dict[str, list[list[Alternate]]] = {}
+
+
+def answers_once(
+    model: LanguageModel, questions: Sequence[Question], names: Sequence[str], seed: int = 0
+) -> list[list[Alternate]]:
+    """A model's answers, written once for all tests that put the same questions to it and exchange no part of it."""
+    if any(vars(module) != known for module, known in WRITERS.items()):
+        return alternate_answers(model, questions, names, seed)
+    given = f"{model.parameters_hash()}{model.tokenizer.chat_template}{model.stops}{questions}{names}{seed}"
+    if given not in ANSWERS:
+        ANSWERS[given] = alternate_answers(model, questions, names, seed)
+    return [list(one) for one in ANSWERS[given]]
+
+
 def prepared(model: LanguageModel, deletion: Request, settings: Settings, plan: list[PairIndices]) -> Alternates:
     encoder = model.encoder()
     rows = Rows(
         model, deletion.forget, encoder.encode_all(deletion.forget), encoder.encode_all(deletion.retain), 0, deletion
     )
     made = Alternates(settings)
-    made.prepare(model, rows, plan)
+    with pytest.MonkeyPatch.context() as patch:
+        if alternate_rows.alternate_answers is alternate_answers:
+            patch.setattr(alternate_rows, "alternate_answers", answers_once)
+        made.prepare(model, rows, plan)
     return made
 
 
