@@ -53,6 +53,13 @@ def params() -> list[Any]:
     ]  # fmt: skip
 
 
+@pytest.fixture
+def brief_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AltPO's alternates of few tokens: random weights write on to the limit, and the battery reads no answers."""
+    monkeypatch.setattr("letheon.forget.objectives.altpo.LONGEST", 20)
+
+
+@pytest.mark.usefixtures("brief_answers")
 @pytest.mark.parametrize(("kind", "name", "options", "further"), params())
 def test_a_registered_method_keeps_every_promise(
     kind: Any, name: str, options: dict[str, Any], further: bool, request: pytest.FixtureRequest
