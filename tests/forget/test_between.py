@@ -18,7 +18,7 @@ from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.spellings import Spellings, spelled_logp, unlikelihood
 from letheon.core.scoring.word_masks import word_masks
 from letheon.forget.objectives.alternates import written_answers
-from letheon.forget.objectives.alternates.between import EXCHANGES, Between, between_loss, words_between
+from letheon.forget.objectives.alternates.between import EXCHANGES, WEIGHT, Between, between_loss, words_between
 from letheon.forget.objectives.alternates.objective import Alternates, Settings
 from letheon.forget.parts import Pair, Rows
 from letheon.forget.request import Request
@@ -140,7 +140,7 @@ def test_a_step_unlearns_the_words_between_in_every_form_as_a_mean_over_its_rows
             found.append(unlikelihood(chosen.logits, spellings))
     assert whole is not None
     assert base is not None
-    assert float(whole - base) == pytest.approx(float(torch.cat(found).mean()), rel=1e-3)
+    assert float(whole - base) == pytest.approx(WEIGHT * float(torch.cat(found).mean()), rel=1e-3)
     assert float(sum(one for one in parts if one is not None)) == pytest.approx(float(whole), rel=1e-4)
 
 

@@ -35,7 +35,7 @@ from letheon.core.scoring.likelihood import Scores, score
 from letheon.core.scoring.spellings import Spellings, unlikelihood
 from letheon.core.scoring.word_probability import fact_probabilities
 from letheon.forget.objectives.alternates.alternate_rows import retain_forms, that_fit, write_alternates
-from letheon.forget.objectives.alternates.between import Between, words_between
+from letheon.forget.objectives.alternates.between import WEIGHT, Between, words_between
 from letheon.forget.objectives.alternates.kept import Levels, lost
 from letheon.forget.objectives.alternates.question_forms import FORMS, LATER, Bare, forms_of, with_found_values
 from letheon.forget.objectives.alternates.running_texts import Continued, fact_in_later
@@ -280,7 +280,7 @@ class Alternates(Objective):
             terms.forget = settings.gamma * unlikely + settings.likelihood * alternates
             if count := self.between.count(self._truths(pair)):
                 scored = [(scores[kind], parts[kind].index.tolist()) for kind in ("forget", "turned") if kind in scores]
-                terms.forget = terms.forget + settings.gamma * self.between.loss(scored, count)
+                terms.forget = terms.forget + settings.gamma * WEIGHT * self.between.loss(scored, count)
             terms.metrics["forget_nll"] = -float(logp.detach().sum()) / max(counts[0], 1)
             turns = self._turns(pair).values()
             standing = sum(turn.stands for turn in turns)
