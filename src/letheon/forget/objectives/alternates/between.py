@@ -1,4 +1,4 @@
-"""The words between a running text's facts, which are unlearned down to a level.
+"""The words between a running text's facts, which may be unlearned down to a level.
 
 Ours, of no paper. A model that unlearns the words that carry a text's facts alone still knows all others by heart, and
 by these it learns the text again in a few steps. So none of them is to be more certain than grammar and the template of
@@ -23,8 +23,6 @@ from letheon.forget.parts import Rows
 
 # How often a text's facts are exchanged for other words to see how certain the words between them are still.
 EXCHANGES = 4
-# The weight of their loss beside that of the facts: with 1 two letters took eighteen steps in place of nine.
-WEIGHT = 0.3
 
 
 def words_between(encoder: Encoder, text: str, fact: Sequence[bool]) -> tuple[bool, ...]:

@@ -8,7 +8,7 @@ Differs: the alternates are the model's greedy answers about invented names with
          Their likelihood is learned as it is, with no preference against the true answer; the words that carry the fact
          have an unlikelihood of their own, in capitals or not and with a space before them or not. A step has one
          alternate and the true answer per forget row, by turns one to the question as it stands and one in another
-         form; of running text, both. The words between a text's facts are unlearned down to a level (`between.py`).
+         form; of running text, both. The words between a text's facts may be unlearned too (`between.py`).
          Every retain row of a step stands there a second time, in another form, and other retain rows as they stand, so
          that retain rows are as many as forget rows and alternates together. A retain row's token is learned only while
          it is less likely than before the first step: retain rows are kept, not taught, since more likelihood than they
@@ -35,7 +35,7 @@ from letheon.core.scoring.likelihood import Scores, score
 from letheon.core.scoring.spellings import Spellings, unlikelihood
 from letheon.core.scoring.word_probability import fact_probabilities
 from letheon.forget.objectives.alternates.alternate_rows import retain_forms, that_fit, write_alternates
-from letheon.forget.objectives.alternates.between import WEIGHT, Between, words_between
+from letheon.forget.objectives.alternates.between import Between, words_between
 from letheon.forget.objectives.alternates.kept import Levels, lost
 from letheon.forget.objectives.alternates.question_forms import FORMS, LATER, Bare, forms_of, with_found_values
 from letheon.forget.objectives.alternates.running_texts import Continued, fact_in_later
@@ -65,7 +65,7 @@ class Settings:
         forms: other forms of the questions that are taught too: names of `FORMS` with spaces between them, and `later`
             of running text.
         between: probability that words between a running text's facts may keep, if no more is left to them where its
-            facts are exchanged for other words; 1 leaves them as they are.
+            facts are exchanged for other words; 1, as it is, leaves them, since two letters went on clumsily with .2.
         base: a model that never saw the facts and answers in place of the model itself. Default: the model itself,
             asked about invented names. (It answers at the length and in the style of the rows, which the base of an
             adapter does not.)
@@ -77,7 +77,7 @@ class Settings:
     tokens: Tokens = "words"
     names: int = 2
     forms: str = "options begun told bare later"
-    between: float = 0.2
+    between: float = 1.0
     base: str = ""
 
     def __post_init__(self) -> None:
@@ -280,7 +280,7 @@ class Alternates(Objective):
             terms.forget = settings.gamma * unlikely + settings.likelihood * alternates
             if count := self.between.count(self._truths(pair)):
                 scored = [(scores[kind], parts[kind].index.tolist()) for kind in ("forget", "turned") if kind in scores]
-                terms.forget = terms.forget + settings.gamma * WEIGHT * self.between.loss(scored, count)
+                terms.forget = terms.forget + settings.gamma * self.between.loss(scored, count)
             terms.metrics["forget_nll"] = -float(logp.detach().sum()) / max(counts[0], 1)
             turns = self._turns(pair).values()
             standing = sum(turn.stands for turn in turns)
